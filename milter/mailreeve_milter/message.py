@@ -1,0 +1,54 @@
+"""RFC 5322 header fields as they came over the wire. No DNS, no policy, no judgement.
+
+The author (From) is read in author.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_BARE_LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderField:
+    """One field. `name` as it was written, `value` all octets after the colon, without the last line end.
+
+    The leading space is kept (`SMFIP_HDR_LEADSPC`); a folded value has CRLF at its folds, as on the wire.
+    """
+
+    name: bytes
+    value: bytes
+
+    @property
+    def lower_name(self) -> bytes:
+        """For comparison: field names have no case (RFC 5322 section 1.2.2)."""
+        return self.name.lower()
+
+    @property
+    def raw(self) -> bytes:
+        """The field as it stood in the message, with its CRLF."""
+        return self.name + b":" + self.value + b"\r\n"
+
+    @property
+    def unfolded(self) -> bytes:
+        """The value on one line, without the space around it (RFC 5322 section 2.2.3)."""
+        return self.value.replace(b"\r\n", b"").strip(b" \t")
+
+
+def field_from_milter(name: bytes, value: bytes) -> HeaderField:
+    """A field as an MTA gives it to a milter: folds may be LF alone there; here they are CRLF."""
+    return HeaderField(name, _BARE_LINE_END.sub(b"\r\n", value))
+
+
+def fields_named(fields: Iterable[HeaderField], name: bytes) -> tuple[HeaderField, ...]:
+    """All fields of one name, top down."""
+    lowered = name.lower()
+    return tuple(field for field in fields if field.lower_name == lowered)
+
+
+def occurrences(fields: Sequence[HeaderField], name: bytes) -> tuple[tuple[int, HeaderField], ...]:
+    """All fields of one name with their occurrence, which counts from 1, top down."""
+    return tuple(enumerate(fields_named(fields, name), start=1))

@@ -1,0 +1,122 @@
+"""Limits: what is counted, what a store must promise (DESIGN.md section 5), and the keys it counts under.
+
+Knows no rules language and no store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from hashlib import blake2b
+from typing import Protocol
+
+BUCKETS_PER_PERIOD = 60
+"""A period is counted in sixtieths: promise 2 allows one sixtieth of a period of strictness more."""
+
+MAX_DISTINCT = 10_000
+"""`distinct` is exact and keeps a hash for each value, so its maximum is bounded (promise 5)."""
+
+MIN_PERIOD = timedelta(seconds=1)
+MAX_PERIOD = timedelta(days=31)
+
+
+class Unit(Enum):
+    """What a limit counts."""
+
+    MESSAGES = "messages"
+    RECIPIENTS = "recipients"
+    BYTES = "bytes"
+    DISTINCT = "distinct"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `maximum` units in any window of `period` (whole seconds, 1 s to 31 days)."""
+
+    maximum: int
+    unit: Unit
+    period: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One limit that applies to a transaction.
+
+    `key` comes from `limit_key`; two limits never share one. `amount` is in the limit's unit (for
+    distinct: 1, with the value's `member_hash` in `member`). `mark` identifies what must be counted only
+    once under this key (a message's instance, or instance and recipient); None: always counted.
+    `refuses` says whether exceeding it refuses the mail: one that lets mail in (hold, discard, warn,
+    observe) is not charged when exceeded, but stops nobody else's charge.
+    """
+
+    rule: str
+    key: bytes
+    limit: Limit
+    amount: int
+    member: bytes | None = None
+    mark: bytes | None = None
+    refuses: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A store's answer to one charge.
+
+    `used` is what the window holds after this call. `retry_after` is None unless `exceeded`: how long
+    until this amount could be let through if nothing else is; None also if it never can be (the amount
+    alone is more than the maximum).
+    """
+
+    used: int
+    maximum: int
+    exceeded: bool
+    retry_after: timedelta | None = None
+    degraded: bool = False
+
+    @property
+    def can_never_pass(self) -> bool:
+        """Is the request larger than the limit by itself? It is rejected, never deferred for ever."""
+        return self.exceeded and self.retry_after is None
+
+
+class LimitStore(Protocol):
+    """Where usage is counted. One contract test runs over all stores. Safe from any thread.
+
+    Raises:
+        StoreError: the store is away; nothing was charged, or the charge was taken back or expires.
+    """
+
+    def charge(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
+        """Charge all or nothing, in one atomic step; answers in the order of `charges`.
+
+        If one that `refuses` is exceeded, nothing is charged, of any limit. Otherwise those that are
+        not exceeded are charged. What carries a known mark is not counted again and not exceeded.
+        """
+
+    def usage(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
+        """What `charge` would answer now, counting nothing and leaving no mark."""
+
+    def close(self) -> None:
+        """Give the connections back. The store is not used again."""
+
+
+def limit_key(rule: str, limit: Limit, parts: Sequence[str]) -> bytes:
+    """16 bytes that name one counter: the rule, what it counts and the values of its key.
+
+    Values come from the wire: hashed, so that length and content are bounded; each is framed by its
+    length, so that two different sequences never meet. A limit whose period or unit was changed
+    starts a new counter; a changed maximum keeps it.
+    """
+    digest = blake2b(digest_size=16)
+    period = str(int(limit.period.total_seconds()))
+    for part in (rule, limit.unit.value, period, *parts):
+        raw = part.encode("utf-8", "surrogateescape")
+        digest.update(len(raw).to_bytes(4, "big") + raw)
+    return digest.digest()
+
+
+def member_hash(value: str) -> bytes:
+    """8 bytes for one value of a `distinct` limit, or for a mark: 10,000 values collide once in 10^11."""
+    return blake2b(value.encode("utf-8", "surrogateescape"), digest_size=8).digest()

@@ -1,0 +1,84 @@
+"""Action, Verdict, Edit: what was decided, in no door's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+
+from mailreeve_policyd.smtp import Reply, Stage
+
+
+class Action(Enum):
+    """What becomes of a transaction. DESIGN.md section 3 tells what each is at each door."""
+
+    CONTINUE = "continue"
+    ACCEPT = "accept"
+    PERMIT = "permit"
+    DEFER = "defer"
+    REJECT = "reject"
+    DISCARD = "discard"
+    HOLD = "hold"
+
+    @property
+    def refuses(self) -> bool:
+        """Does the client learn that its mail was not taken? Then nothing of it is counted."""
+        return self in (Action.DEFER, Action.REJECT)
+
+
+@dataclass(frozen=True, slots=True)
+class AddHeader:
+    """A header field to add: a name of RFC 5322 section 3.6.8 and an unfolded value of one line."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveHeader:
+    """Remove the `occurrence`th field (from 1, top down) of this name, whatever its case."""
+
+    name: str
+    occurrence: int
+
+
+Edit = AddHeader | RemoveHeader
+
+
+@dataclass(frozen=True, slots=True)
+class LimitUsage:
+    """What a limit answered for one transaction, for the record.
+
+    `used` counts what was let through in the period, this transaction included if it was charged.
+    `retry_after` is None unless `exceeded`. `degraded` says that the machine's own store counted, or
+    none, because the shared one is away.
+    """
+
+    rule: str
+    used: int
+    maximum: int
+    exceeded: bool
+    retry_after: timedelta | None = None
+    degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided at `stage`, and by which rule.
+
+    `rule` is None where nothing decided. `reply` stands with DEFER and REJECT, `reason` with HOLD and
+    DISCARD. `edits` are header fields to add, in order. `warnings` are the texts of warn rules.
+    `limits` are all that were judged. `unknown` names facts that could not be known and that a rule
+    needed. `skipped` names rules that applied but that this door could not carry out.
+    """
+
+    action: Action
+    stage: Stage
+    rule: str | None = None
+    reply: Reply | None = None
+    reason: str | None = None
+    edits: tuple[AddHeader, ...] = ()
+    warnings: tuple[str, ...] = ()
+    limits: tuple[LimitUsage, ...] = ()
+    unknown: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
