@@ -1,6 +1,7 @@
-"""mailreeve.toml to frozen settings. Each option is described here, once; the reference is made from it.
+"""mailreeve.toml to a `Configuration`: read, checked, frozen.
 
 Reading says where a mistake is, what it is and what would be right (ConfigError); nothing is guessed.
+The options themselves are described in settings.py. Opens no socket and asks no network.
 """
 
 from __future__ import annotations
@@ -9,300 +10,27 @@ import difflib
 import re
 import socket
 import tomllib
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta
 
-from mailreeve_policyd.errors import ConfigError
-from mailreeve_policyd.smtp import Stage
+from mailreeve_policyd.errors import ConfigError, ProtocolError
+from mailreeve_policyd.escape import escape
+from mailreeve_policyd.settings import Settings
+from mailreeve_policyd.smtp import Stage, parse_domain
+
+__all__ = ["DEFAULT_FILE", "Configuration", "Settings", "load_configuration", "parse_configuration"]
 
 DEFAULT_FILE = Path("/etc/mailreeve/mailreeve.toml")
 """Read when no --config is given."""
 
-StageName = Literal["connect", "helo", "mail", "rcpt", "data", "end-of-message"]
+MAX_FILE_BYTES = 1_048_576
+"""A configuration is a page or two; more is some other file."""
 
-
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the file: unknown keys are errors."""
-
-
-class Policyd(_Section, frozen=True):
-    """The policy daemon (`mailreeve policyd`)."""
-
-    listen: Annotated[
-        tuple[str, ...],
-        Meta(
-            description=(
-                "Where Postfix's check_policy_service finds the daemon: `unix:/path` or "
-                "`inet:port@host`; several may be given."
-            )
-        ),
-    ] = ("unix:/run/mailreeve/policy.sock",)
-    socket_mode: Annotated[
-        str, Meta(description=("Permissions of unix sockets, octal. Postfix's smtpd must be able to write."))
-    ] = "0660"
-    decides: Annotated[
-        tuple[StageName, ...],
-        Meta(
-            description=(
-                "The stages that this daemon decides. Each stage with rules is decided by exactly one "
-                "daemon, "
-                "so that nothing is counted twice."
-            )
-        ),
-    ] = ("connect", "helo", "mail", "rcpt", "data")
-    workers: Annotated[int, Meta(ge=0, le=64, description="Worker processes; 0 means one a core.")] = 1
-    max_connections: Annotated[
-        int,
-        Meta(
-            ge=1,
-            description=(
-                "Connections that a worker serves at once; further ones wait in the socket's backlog."
-            ),
-        ),
-    ] = 1000
-
-
-class Milter(_Section, frozen=True):
-    """The milter (`mailreeve milter`)."""
-
-    listen: Annotated[
-        str,
-        Meta(
-            description=("Where the MTA's smtpd_milters finds the daemon: `unix:/path` or `inet:port@host`.")
-        ),
-    ] = "unix:/run/mailreeve/milter.sock"
-    socket_mode: Annotated[str, Meta(description="Permissions of a unix socket, octal.")] = "0660"
-    decides: Annotated[
-        tuple[StageName, ...],
-        Meta(
-            description=(
-                "The stages that this daemon decides. Without a policy protocol (Sendmail) the milter "
-                "decides all of them."
-            )
-        ),
-    ] = ("end-of-message",)
-    workers: Annotated[int, Meta(ge=0, le=64, description="Worker processes; 0 means one a core.")] = 1
-    max_header_bytes: Annotated[
-        int,
-        Meta(
-            ge=1024,
-            description=(
-                "Octets of header that are looked at. A message with more is treated as one whose "
-                "checks cannot be done: "
-                "`on_unknown` applies."
-            ),
-        ),
-    ] = 1_048_576
-
-
-class Trust(_Section, frozen=True):
-    """Whose mail is ours."""
-
-    networks: Annotated[
-        tuple[str, ...],
-        Meta(description=("Origins of our own mail: signed, like mail with a login. Networks in CIDR form.")),
-    ] = ("127.0.0.0/8", "::1/128")
-    relays: Annotated[
-        tuple[str, ...],
-        Meta(
-            description=(
-                "Internal hops (a secondary MX, another filter): their Authentication-Results fields "
-                "are kept. Networks in CIDR form."
-            )
-        ),
-    ] = ()
-
-
-class Authentication(_Section, frozen=True):
-    """SPF, DKIM and DMARC of mail from outside."""
-
-    authserv_id: Annotated[
-        str,
-        Meta(
-            description=(
-                "Who did the checks, first word of Authentication-Results (RFC 8601 section 2.5). "
-                "Empty means this host's name. "
-                "Incoming fields that claim it are removed."
-            )
-        ),
-    ] = ""
-    max_signatures: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=100,
-            description=(
-                "DKIM signatures that are verified in one message, those of the author's domain first."
-            ),
-        ),
-    ] = 8
-
-
-class Signing(_Section, frozen=True):
-    """DKIM signatures for our own mail; the keys stand in [[signing.keys]]."""
-
-    class Key(_Section, frozen=True):
-        """One key. Two keys of one domain sign side by side."""
-
-        domain: Annotated[
-            str, Meta(description="The author domain (From) that it signs for, and the d= of the signature.")
-        ]
-        selector: Annotated[str, Meta(description="The s= of the signature.")]
-        file: Annotated[
-            str,
-            Meta(
-                description=(
-                    "The private key (PEM), RSA or Ed25519, relative to this file. A file that others "
-                    "can read is refused."
-                )
-            ),
-        ]
-
-    keys: Annotated[
-        tuple[Key, ...], Meta(description="The keys, one table each. `mailreeve keys new DOMAIN` makes them.")
-    ] = ()
-    oversign: Annotated[
-        tuple[str, ...],
-        Meta(
-            description=(
-                "Header fields of which none may be added after signing (RFC 6376 section 8.15). From "
-                "is always among them."
-            )
-        ),
-    ] = ("From",)
-
-
-class Dns(_Section, frozen=True):
-    """How DNS is asked."""
-
-    servers: Annotated[
-        tuple[str, ...],
-        Meta(
-            description=(
-                "Servers as `address:port`, `[IPv6]:port` or an address. None means the system's "
-                "(/etc/resolv.conf)."
-            )
-        ),
-    ] = ()
-    timeout_seconds: Annotated[
-        float, Meta(gt=0, le=60, description="How long one question may take, tries and servers included.")
-    ] = 5.0
-    message_budget_seconds: Annotated[
-        float,
-        Meta(
-            gt=0,
-            le=120,
-            description=(
-                "How long all questions of one message may take together; then what is not known is "
-                "temperror."
-            ),
-        ),
-    ] = 10.0
-    cache_entries: Annotated[
-        int, Meta(ge=0, description="Answers that a worker remembers, by their TTL.")
-    ] = 20_000
-
-
-class Limits(_Section, frozen=True):
-    """Where limits are counted."""
-
-    store: Annotated[
-        Literal["sqlite", "redis"],
-        Meta(
-            description=(
-                "`sqlite`: in the state directory, for one machine. `redis`: shared by several machines."
-            )
-        ),
-    ] = "sqlite"
-    redis_url: Annotated[
-        str,
-        Meta(
-            description=(
-                '`redis://[user:password@]host:port/db`, `rediss://` with TLS, or `unix:///path?db=0`. Needed with `store = "redis"`.'
-            )
-        ),
-    ] = ""
-    redis_timeout_seconds: Annotated[
-        float, Meta(gt=0, le=30, description="How long Redis may take to answer.")
-    ] = 1.0
-    on_unavailable: Annotated[
-        Literal["local", "open", "closed"],
-        Meta(
-            description=(
-                "When the store is away: `local` counts in this machine's SQLite meanwhile, `open` "
-                "lets mail through uncounted, "
-                "`closed` defers it."
-            )
-        ),
-    ] = "local"
-    remember_seconds: Annotated[
-        int,
-        Meta(
-            ge=60,
-            description=(
-                "How long a message that was counted is remembered, so that it is not counted again "
-                "when it is asked about again."
-            ),
-        ),
-    ] = 3600
-
-
-class Audit(_Section, frozen=True):
-    """The record: one JSON line a decision and a message."""
-
-    to: Annotated[Literal["stdout", "file"], Meta(description="Where the record goes.")] = "stdout"
-    file: Annotated[
-        str, Meta(description='The file, with `to = "file"`; it is opened anew when it was rotated.')
-    ] = "/var/log/mailreeve/audit.jsonl"
-
-
-class Settings(_Section, frozen=True):
-    """The whole file."""
-
-    rules: Annotated[str, Meta(description="The rules file, relative to this file.")] = "rules"
-    state_dir: Annotated[
-        str, Meta(description="Where the embedded limit store lives; shared by both daemons.")
-    ] = "/var/lib/mailreeve"
-    user: Annotated[
-        str,
-        Meta(
-            description=(
-                "The account that the daemons run as when started by root, and that owns new keys. "
-                "Empty means no change of user."
-            )
-        ),
-    ] = ""
-    group: Annotated[str, Meta(description="The group; empty means the user's own.")] = ""
-    on_unknown: Annotated[
-        Literal["defer", "ignore"],
-        Meta(
-            description=(
-                "What a reject rule does when a fact it needs cannot be known now (DNS is away): "
-                "`defer` the mail, or `ignore` the rule. "
-                "A rule's own `on-unknown` goes first."
-            )
-        ),
-    ] = "defer"
-    drain_seconds: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=3600,
-            description=("How long a worker that is to end may take to finish the mail that it holds."),
-        ),
-    ] = 30.0
-    policyd: Policyd = Policyd()
-    milter: Milter = Milter()
-    trust: Trust = Trust()
-    authentication: Authentication = Authentication()
-    signing: Signing = Signing()
-    dns: Dns = Dns()
-    limits: Limits = Limits()
-    audit: Audit = Audit()
+Network = IPv4Network | IPv6Network
 
 
 class Configuration(msgspec.Struct, frozen=True):
@@ -321,12 +49,12 @@ class Configuration(msgspec.Struct, frozen=True):
         return (self.settings.authentication.authserv_id or socket.getfqdn()).lower()
 
     @property
-    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+    def trusted_networks(self) -> tuple[Network, ...]:
         """Origins of our own mail."""
         return tuple(ip_network(text) for text in self.settings.trust.networks)
 
     @property
-    def relay_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+    def relay_networks(self) -> tuple[Network, ...]:
         """Internal hops."""
         return tuple(ip_network(text) for text in self.settings.trust.relays)
 
@@ -334,3 +62,272 @@ class Configuration(msgspec.Struct, frozen=True):
         """The stages that a daemon decides."""
         section = self.settings.policyd if daemon == "policyd" else self.settings.milter
         return frozenset(Stage(name) for name in section.decides)
+
+
+def load_configuration(path: Path) -> Configuration:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: it cannot be read, is no TOML, names unknown options or holds values that cannot be.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(str(path), "", f"cannot be read: {error.strerror}") from error
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigError(str(path), "", f"is larger than {MAX_FILE_BYTES} bytes: not a configuration file")
+    return parse_configuration(raw, path)
+
+
+def parse_configuration(raw: bytes, path: Path) -> Configuration:
+    """The octets of a configuration file; `path` is where they came from. Raises as `load_configuration`."""
+    try:
+        table = tomllib.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), f"byte {error.start}", "is not UTF-8 text") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(str(path), "", f"is not TOML: {error}", hint=_toml_hint(str(error))) from error
+    try:
+        settings = msgspec.convert(table, Settings)
+    except msgspec.ValidationError as error:
+        raise _explain(error, table, path) from error
+    configuration = Configuration(path.absolute(), settings)
+    for place, problem, hint in _conflicts(settings):
+        raise ConfigError(str(path), place, problem, hint)
+    return configuration
+
+
+def _toml_hint(problem: str) -> str | None:
+    if "Invalid value" in problem:
+        return 'text stands in double quotes: rules = "rules"'
+    return None
+
+
+# msgspec's message: "<what> - at `$.milter.workers`"; the place is missing at the top of the file
+_VALIDATION = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<place>.*)`)?\Z", re.DOTALL)
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(?P<name>.*)`\Z", re.DOTALL)
+_MISSING_FIELD = re.compile(r"Object missing required field `(?P<name>.*)`\Z", re.DOTALL)
+
+
+def _explain(error: msgspec.ValidationError, table: Mapping[str, Any], path: Path) -> ConfigError:
+    match = _VALIDATION.match(str(error))
+    what = match["what"] if match else str(error)
+    place = (match["place"] if match else None) or ""
+    if unknown := _UNKNOWN_FIELD.match(what):
+        key = _join(place, unknown["name"])
+        return ConfigError(str(path), escape(key), "unknown option", _nearest(key))
+    if missing := _MISSING_FIELD.match(what):
+        return ConfigError(
+            str(path),
+            place,
+            f"the option {missing['name']} is missing",
+            _describe(_join(place, missing["name"])),
+        )
+    value = _value_at(table, place)
+    shown = "" if value is None or _is_secret(place) else f" (it is {escape(repr(value), 60)})"
+    return ConfigError(str(path), place, _in_words(what, place) + shown, _describe(place))
+
+
+_TYPE_WORDS = {
+    "`int`": "a whole number",
+    "`float`": "a number",
+    "`str`": "text in double quotes",
+    "`bool`": "true or false",
+    "`array`": "a list in [ ]",
+    "`object`": "a table",
+}
+
+
+def _in_words(what: str, place: str) -> str:
+    """Msgspec's complaint in the words of TOML and of this option."""
+    if what.startswith("Invalid enum value"):
+        return "is none of " + ", ".join(_choices(place))
+    for name, words in _TYPE_WORDS.items():
+        what = what.replace(name, words)
+    return what[:1].lower() + what[1:]
+
+
+def _choices(place: str) -> tuple[str, ...]:
+    """The closed set of words of an option, or of its list's items."""
+    wanted = _generic(place).removesuffix("[]")
+    kind = next((field.type for name, field, _ in options() if name == wanted), None)
+    while isinstance(kind, msgspec.inspect.Metadata | msgspec.inspect.VarTupleType):
+        kind = kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind.item_type
+    return tuple(f'"{word}"' for word in kind.values) if isinstance(kind, msgspec.inspect.LiteralType) else ()
+
+
+def _join(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
+
+
+def _is_secret(place: str) -> bool:
+    return place.endswith("redis_url")
+
+
+def _value_at(table: Mapping[str, Any], place: str) -> object:
+    value: Any = table
+    for part in re.findall(r"[^.\[\]]+", place):
+        if isinstance(value, Mapping):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
+    return value
+
+
+def options() -> Iterator[tuple[str, msgspec.inspect.Field, str]]:
+    """Every option as (dotted name, field, description), in the order of the reference.
+
+    An array of tables has `[]` behind its name: `signing.keys[].file`.
+    """
+    yield from _options_of(Settings, "")
+
+
+def _options_of(
+    struct: type[msgspec.Struct], prefix: str
+) -> Iterator[tuple[str, msgspec.inspect.Field, str]]:
+    info = msgspec.inspect.type_info(struct)
+    assert isinstance(info, msgspec.inspect.StructType)  # noqa: S101 -- for the type checker: we pass structs
+    for option in info.fields:
+        name = prefix + option.name
+        kind = option.type
+        if isinstance(kind, msgspec.inspect.StructType):
+            yield from _options_of(kind.cls, name + ".")
+            continue
+        yield name, option, _description(kind)
+        if isinstance(kind, msgspec.inspect.Metadata):
+            kind = kind.type
+        if isinstance(kind, msgspec.inspect.VarTupleType) and isinstance(
+            kind.item_type, msgspec.inspect.StructType
+        ):
+            yield from _options_of(kind.item_type.cls, name + "[].")
+
+
+def _description(kind: msgspec.inspect.Type) -> str:
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return str((kind.extra_json_schema or {}).get("description", ""))
+    return ""
+
+
+def _generic(place: str) -> str:
+    return re.sub(r"\[(\d+|\.\.\.)\]", "[]", place)
+
+
+def _describe(place: str) -> str | None:
+    wanted = _generic(place).removesuffix("[]")
+    return next((text for name, _, text in options() if name == wanted), None)
+
+
+def _nearest(key: str) -> str:
+    """Name the known option that looks most like this one, its section included if need be."""
+    section, _, last = _generic(key).rpartition(".")
+    names = [name for name, _, _ in options()]
+    tables = {name.rpartition(".")[0] for name in names if "." in name}
+    beside = [name for name in (*names, *tables) if name.rpartition(".")[0] == section]
+    close = difflib.get_close_matches(_generic(key), beside, n=1, cutoff=0.7)
+    if close:
+        return f"did you mean {close[0]}?"
+    if elsewhere := [name for name in names if name.rpartition(".")[2] == last]:
+        return f"it belongs elsewhere: {elsewhere[0]}"
+    return "known here: " + ", ".join(sorted(name.rpartition(".")[2] for name in beside))
+
+
+def _conflicts(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """What no single type can say, as (place, problem, hint)."""
+    yield from _bad_networks("trust.networks", settings.trust.networks)
+    yield from _bad_networks("trust.relays", settings.trust.relays)
+    yield from _shared_networks(settings.trust.networks, settings.trust.relays)
+    for place, mode in (
+        ("policyd.socket_mode", settings.policyd.socket_mode),
+        ("milter.socket_mode", settings.milter.socket_mode),
+    ):
+        if not re.fullmatch(r"0?[0-7]{3}", mode):
+            yield place, f"not a file mode: {escape(mode)!r}", 'three octal digits: "0660"'
+    for stage in settings.policyd.decides:
+        if stage in settings.milter.decides:
+            yield (
+                "milter.decides",
+                f"the stage {stage} stands in policyd.decides too",
+                "each stage is decided by one daemon, so that nothing is counted twice",
+            )
+    if settings.limits.store == "redis" and not settings.limits.redis_url:
+        yield (
+            "limits.redis_url",
+            'is missing, and store = "redis" needs it',
+            'redis_url = "redis://127.0.0.1:6379/0"',
+        )
+    if settings.limits.store == "sqlite" and settings.limits.redis_url:
+        yield (
+            "limits.redis_url",
+            'has no effect with store = "sqlite"',
+            'set store = "redis" or remove redis_url',
+        )
+    if settings.group and not settings.user:
+        yield "group", "has no effect without user", 'set user = "mailreeve" too'
+    yield from _bad_authserv_id(settings.authentication.authserv_id)
+    yield from _bad_keys(settings)
+
+
+def _bad_networks(place: str, texts: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    for position, text in enumerate(texts):
+        try:
+            ip_network(text)
+        except ValueError:
+            yield f"{place}[{position}]", f"not a network: {escape(text)!r}", _network_hint(text)
+
+
+def _network_hint(text: str) -> str:
+    try:
+        return f"the network is {ip_network(text, strict=False)}"
+    except ValueError:
+        return 'an address with its prefix length: "192.0.2.0/24", "2001:db8::/32"'
+
+
+def _shared_networks(networks: Iterable[str], relays: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    parsed = [ip_network(text) for text in relays]
+    for text in networks:
+        ours = ip_network(text)
+        for relay in parsed:
+            if ours.version == relay.version and ours.overlaps(relay):
+                yield (
+                    "trust.relays",
+                    f"{relay} and {ours} of trust.networks share addresses",
+                    "networks send our own mail (signed), relays pass on that of others (checked)",
+                )
+
+
+def _bad_authserv_id(text: str) -> Iterator[tuple[str, str, str]]:
+    if not text:
+        return
+    try:
+        parse_domain(text)
+    except ProtocolError:
+        yield (
+            "authentication.authserv_id",
+            f"not a host name: {escape(text)!r}",
+            'usually this server: "mx.example.org"',
+        )
+
+
+def _bad_keys(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    seen: set[tuple[str, str]] = set()
+    for position, key in enumerate(settings.signing.keys):
+        place = f"signing.keys[{position}]"
+        try:
+            name = (parse_domain(key.domain), parse_domain(key.selector))
+        except ProtocolError:
+            yield (
+                place,
+                f"not a domain and a selector: {escape(key.domain)!r}, {escape(key.selector)!r}",
+                'domain = "example.org", selector = "r20260101"',
+            )
+            continue
+        if name in seen:
+            yield (
+                f"{place}.selector",
+                f"{name[1]} of {name[0]} stands here twice",
+                "each key of a domain has its own selector",
+            )
+        seen.add(name)

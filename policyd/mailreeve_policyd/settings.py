@@ -1,0 +1,294 @@
+"""Every option of mailreeve.toml: its type, unit, default and the problem it solves, described once.
+
+The reference page and the commented example file are made from these classes (admin/config_reference).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+StageName = Literal["connect", "helo", "mail", "rcpt", "data", "end-of-message"]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file: unknown keys are errors."""
+
+
+class Policyd(_Section, frozen=True):
+    """The policy daemon (`mailreeve policyd`)."""
+
+    listen: Annotated[
+        tuple[str, ...],
+        Meta(
+            description=(
+                "Where Postfix's check_policy_service finds the daemon: `unix:/path` or "
+                "`inet:port@host`; several may be given."
+            )
+        ),
+    ] = ("unix:/run/mailreeve/policy.sock",)
+    socket_mode: Annotated[
+        str, Meta(description=("Permissions of unix sockets, octal. Postfix's smtpd must be able to write."))
+    ] = "0660"
+    decides: Annotated[
+        tuple[StageName, ...],
+        Meta(
+            description=(
+                "The stages that this daemon decides. Each stage with rules is decided by exactly one "
+                "daemon, "
+                "so that nothing is counted twice."
+            )
+        ),
+    ] = ("connect", "helo", "mail", "rcpt", "data")
+    workers: Annotated[int, Meta(ge=0, le=64, description="Worker processes; 0 means one a core.")] = 1
+    max_connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description=(
+                "Connections that a worker serves at once; further ones wait in the socket's backlog."
+            ),
+        ),
+    ] = 1000
+
+
+class Milter(_Section, frozen=True):
+    """The milter (`mailreeve milter`)."""
+
+    listen: Annotated[
+        str,
+        Meta(
+            description=("Where the MTA's smtpd_milters finds the daemon: `unix:/path` or `inet:port@host`.")
+        ),
+    ] = "unix:/run/mailreeve/milter.sock"
+    socket_mode: Annotated[str, Meta(description="Permissions of a unix socket, octal.")] = "0660"
+    decides: Annotated[
+        tuple[StageName, ...],
+        Meta(
+            description=(
+                "The stages that this daemon decides. Without a policy protocol (Sendmail) the milter "
+                "decides all of them."
+            )
+        ),
+    ] = ("end-of-message",)
+    workers: Annotated[int, Meta(ge=0, le=64, description="Worker processes; 0 means one a core.")] = 1
+    max_header_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            description=(
+                "Octets of header that are looked at. A message with more is treated as one whose "
+                "checks cannot be done: "
+                "`on_unknown` applies."
+            ),
+        ),
+    ] = 1_048_576
+
+
+class Trust(_Section, frozen=True):
+    """Whose mail is ours."""
+
+    networks: Annotated[
+        tuple[str, ...],
+        Meta(description=("Origins of our own mail: signed, like mail with a login. Networks in CIDR form.")),
+    ] = ("127.0.0.0/8", "::1/128")
+    relays: Annotated[
+        tuple[str, ...],
+        Meta(
+            description=(
+                "Internal hops (a secondary MX, another filter): their Authentication-Results fields "
+                "are kept. Networks in CIDR form."
+            )
+        ),
+    ] = ()
+
+
+class Authentication(_Section, frozen=True):
+    """SPF, DKIM and DMARC of mail from outside."""
+
+    authserv_id: Annotated[
+        str,
+        Meta(
+            description=(
+                "Who did the checks, first word of Authentication-Results (RFC 8601 section 2.5). "
+                "Empty means this host's name. "
+                "Incoming fields that claim it are removed."
+            )
+        ),
+    ] = ""
+    max_signatures: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100,
+            description=(
+                "DKIM signatures that are verified in one message, those of the author's domain first."
+            ),
+        ),
+    ] = 8
+
+
+class Signing(_Section, frozen=True):
+    """DKIM signatures for our own mail; the keys stand in [[signing.keys]]."""
+
+    class Key(_Section, frozen=True):
+        """One key. Two keys of one domain sign side by side."""
+
+        domain: Annotated[
+            str, Meta(description="The author domain (From) that it signs for, and the d= of the signature.")
+        ]
+        selector: Annotated[str, Meta(description="The s= of the signature.")]
+        file: Annotated[
+            str,
+            Meta(
+                description=(
+                    "The private key (PEM), RSA or Ed25519, relative to this file. A file that others "
+                    "can read is refused."
+                )
+            ),
+        ]
+
+    keys: Annotated[
+        tuple[Key, ...], Meta(description="The keys, one table each. `mailreeve keys new DOMAIN` makes them.")
+    ] = ()
+    oversign: Annotated[
+        tuple[str, ...],
+        Meta(
+            description=(
+                "Header fields of which none may be added after signing (RFC 6376 section 8.15). From "
+                "is always among them."
+            )
+        ),
+    ] = ("From",)
+
+
+class Dns(_Section, frozen=True):
+    """How DNS is asked."""
+
+    servers: Annotated[
+        tuple[str, ...],
+        Meta(
+            description=(
+                "Servers as `address:port`, `[IPv6]:port` or an address. None means the system's "
+                "(/etc/resolv.conf)."
+            )
+        ),
+    ] = ()
+    timeout_seconds: Annotated[
+        float, Meta(gt=0, le=60, description="How long one question may take, tries and servers included.")
+    ] = 5.0
+    message_budget_seconds: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=120,
+            description=(
+                "How long all questions of one message may take together; then what is not known is "
+                "temperror."
+            ),
+        ),
+    ] = 10.0
+    cache_entries: Annotated[
+        int, Meta(ge=0, description="Answers that a worker remembers, by their TTL.")
+    ] = 20_000
+
+
+class Limits(_Section, frozen=True):
+    """Where limits are counted."""
+
+    store: Annotated[
+        Literal["sqlite", "redis"],
+        Meta(
+            description=(
+                "`sqlite`: in the state directory, for one machine. `redis`: shared by several machines."
+            )
+        ),
+    ] = "sqlite"
+    redis_url: Annotated[
+        str,
+        Meta(
+            description=(
+                "`redis://[user:password@]host:port/db`, `rediss://` with TLS, or `unix:///path?db=0`. "
+                'Needed with `store = "redis"`.'
+            )
+        ),
+    ] = ""
+    redis_timeout_seconds: Annotated[
+        float, Meta(gt=0, le=30, description="How long Redis may take to answer.")
+    ] = 1.0
+    on_unavailable: Annotated[
+        Literal["local", "open", "closed"],
+        Meta(
+            description=(
+                "When the store is away: `local` counts in this machine's SQLite meanwhile, `open` "
+                "lets mail through uncounted, "
+                "`closed` defers it."
+            )
+        ),
+    ] = "local"
+    remember_seconds: Annotated[
+        int,
+        Meta(
+            ge=60,
+            description=(
+                "How long a message that was counted is remembered, so that it is not counted again "
+                "when it is asked about again."
+            ),
+        ),
+    ] = 3600
+
+
+class Audit(_Section, frozen=True):
+    """The record: one JSON line a decision and a message."""
+
+    to: Annotated[Literal["stdout", "file"], Meta(description="Where the record goes.")] = "stdout"
+    file: Annotated[
+        str, Meta(description='The file, with `to = "file"`; it is opened anew when it was rotated.')
+    ] = "/var/log/mailreeve/audit.jsonl"
+
+
+class Settings(_Section, frozen=True):
+    """The whole file."""
+
+    rules: Annotated[str, Meta(description="The rules file, relative to this file.")] = "rules"
+    state_dir: Annotated[
+        str, Meta(description="Where the embedded limit store lives; shared by both daemons.")
+    ] = "/var/lib/mailreeve"
+    user: Annotated[
+        str,
+        Meta(
+            description=(
+                "The account that the daemons run as when started by root, and that owns new keys. "
+                "Empty means no change of user."
+            )
+        ),
+    ] = ""
+    group: Annotated[str, Meta(description="The group; empty means the user's own.")] = ""
+    on_unknown: Annotated[
+        Literal["defer", "ignore"],
+        Meta(
+            description=(
+                "What a reject rule does when a fact it needs cannot be known now (DNS is away): "
+                "`defer` the mail, or `ignore` the rule. "
+                "A rule's own `on-unknown` goes first."
+            )
+        ),
+    ] = "defer"
+    drain_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description=("How long a worker that is to end may take to finish the mail that it holds."),
+        ),
+    ] = 30.0
+    policyd: Policyd = Policyd()
+    milter: Milter = Milter()
+    trust: Trust = Trust()
+    authentication: Authentication = Authentication()
+    signing: Signing = Signing()
+    dns: Dns = Dns()
+    limits: Limits = Limits()
+    audit: Audit = Audit()
