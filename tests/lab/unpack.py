@@ -1,0 +1,144 @@
+"""Fetch Debian's servers with everything they need, and unpack them under `.build/root`.
+
+Run as `python3 -m tests.lab.unpack` before anything else exists, so it needs the standard library only. apt
+works on a state of its own in which nothing is installed: the closure is the same on every machine, whichever
+mail server or library that machine has, and nothing on it is changed, started or even read but apt's sources.
+The C library is the exception: programs must use the machine's own, which their loader belongs to.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.lab import tree
+
+SERVERS = (
+    "postfix",
+    "redis-server",
+    "sasl2-bin",
+    "libsasl2-modules",
+    "libsasl2-modules-db",
+    "libmail-dkim-perl",  # a DKIM verifier that shares no code with ours
+)
+# their programs or libraries come from the machine, or are of use only to maintainer scripts
+NOT_UNPACKED = frozenset(
+    (
+        "adduser",
+        "debconf",
+        "dpkg",
+        "e2fsprogs",
+        "init-system-helpers",
+        "libc6",
+        "passwd",
+        "sysvinit-utils",
+        "tar",
+    )
+)
+FETCH_TIMEOUT_SECONDS = 900
+
+
+class FetchError(Exception):
+    """apt or dpkg failed; the text is what it said."""
+
+
+def main() -> int:
+    """Fetch and unpack unless that was done; the exit code for the shell."""
+    wanted = "\n".join(SERVERS) + "\n"
+    if tree.STAMP.exists() and tree.STAMP.read_text() == wanted:
+        return 0
+    begun = time.monotonic()
+    try:
+        archives = fetch(tree.BUILD / "apt")
+        unpack(archives, tree.ROOT)
+    except (FetchError, OSError, subprocess.SubprocessError) as error:
+        say(f"the servers for the tests could not be fetched: {error}")
+        return 1
+    tree.STAMP.write_text(wanted)
+    say(f"{len(archives)} packages in {tree.ROOT.name}/, {time.monotonic() - begun:.0f} seconds")
+    return 0
+
+
+def fetch(state: Path) -> list[Path]:
+    """Download the servers and all they depend on; their archives, which are kept for the next time.
+
+    Asks the network only if a package of the closure is not there yet.
+    """
+    archives = state / "archives"
+    for folder in (archives / "partial", state / "lists/partial", state / "no-archives/partial"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (state / "status").write_text("")
+    names = closure(state)
+    if not names or any(not (archives / name).exists() for name in names):
+        say("reading Debian's package lists")
+        apt(state, "update")
+        names = closure(state)
+        missing = sum(not (archives / name).exists() for name in names)
+        say(f"fetching {missing} packages (about 45 MB): Postfix, Redis, Cyrus SASL and what they need")
+        apt(state, "install", "--download-only", *SERVERS)
+    return [archives / name for name in names]
+
+
+def closure(state: Path) -> list[str]:
+    """The archive file names of the servers and all they depend on; empty without package lists."""
+    try:  # a package that is in the archives already would not be listed: so ask for an empty folder
+        told = apt(
+            state, "install", "-o", f"Dir::Cache::archives={state / 'no-archives'}", "--print-uris", *SERVERS
+        )
+    except FetchError:
+        return []
+    return re.findall(r"^'\S+' (\S+\.deb) ", told, re.MULTILINE)
+
+
+def apt(state: Path, verb: str, *words: str) -> str:
+    """Run apt-get on a state of our own, in which no package is installed; what it printed."""
+    options = {
+        "Dir::State": state,
+        "Dir::State::lists": state / "lists",
+        "Dir::State::status": state / "status",
+        "Dir::Cache": state,
+        "Dir::Cache::archives": state / "archives",
+        "APT::Sandbox::User": "root",  # the folder need not be readable by apt's own user
+        "APT::Install-Recommends": "false",
+        "Acquire::Retries": "3",
+    }
+    settings = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+    return run(["apt-get", "-qq", "-y", *settings, verb, *words])
+
+
+def unpack(archives: Iterable[Path], root: Path) -> None:
+    """Replace `root` by the files of the archives; runs none of their scripts."""
+    say("unpacking them")
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    for archive in archives:
+        if archive.name.partition("_")[0] not in NOT_UNPACKED:
+            run(["dpkg-deb", "--extract", str(archive), str(root)])
+
+
+def run(command: list[str]) -> str:
+    """The output of a command; FetchError with the end of what it said if it fails."""
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=FETCH_TIMEOUT_SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        raise FetchError(f"{command[0]}: {done.stderr.strip()[-1000:] or done.returncode}")
+    return done.stdout
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    sys.stdout.write(f"  {text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

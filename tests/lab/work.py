@@ -1,0 +1,22 @@
+"""Work folders: one place for all that the servers of one run write."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def work_folder() -> Iterator[Path]:
+    """A fresh folder, removed at the end with all that is in it.
+
+    Its path is short, since a unix socket's has room for 107 bytes, and open to other users, since Postfix's
+    daemons must pass through it to a milter's socket (pytest's own tmp_path is closed to them).
+    """
+    folder = Path(tempfile.mkdtemp(prefix="mailreeve-", dir="/tmp"))
+    try:
+        folder.chmod(0o755)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
