@@ -79,7 +79,7 @@ def is_debian_python() -> bool:
 
 
 def apt_get(verb: str, *words: str) -> None:
-    """Run apt-get without a question, waiting for another one that may run; SubprocessError with what it said."""
+    """Run apt-get without a question, waiting for one that runs; SubprocessError with what it said."""
     quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}  # needrestart may only list
     options = ["-qq", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"]
     done = subprocess.run(

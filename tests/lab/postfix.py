@@ -79,8 +79,8 @@ class Postfix(Process):
     """Postfix's master with all its services; `port` takes mail from outside, `submission_port` from users.
 
     `main` overrides parameters of main.cf. `local_milters` see mail that the sendmail command hands in. At
-    both doors a client on loopback may say by XCLIENT who it is; OUR_NETWORKS may relay at `port`. Users log in
-    at the submission port only, PLAIN or LOGIN, after `add_user`.
+    both doors a client on loopback may say by XCLIENT who it is; OUR_NETWORKS may relay at `port`. Users log
+    in at the submission port only, PLAIN or LOGIN, after `add_user`.
     """
 
     def __init__(

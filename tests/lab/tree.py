@@ -42,6 +42,12 @@ def multiarch() -> str:
     return told if isinstance(told, str) else f"{os.uname().machine}-linux-gnu"
 
 
+def perl_modules() -> list[Path]:
+    """The folders where the tree's Perl finds its own modules and Debian's packaged ones."""
+    both = (ROOT / "usr/share", ROOT / "usr/lib" / multiarch())
+    return [place / name for place in both for name in ("perl5", "perl5/5.36", "perl/5.36", "perl-base")]
+
+
 def environment() -> dict[str, str]:
     """A small environment in which the tree's programs find their libraries and plugins."""
     return {
@@ -50,4 +56,5 @@ def environment() -> dict[str, str]:
         "LANG": "C",
         "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries())),
         "SASL_PATH": str(sasl_plugins()),
+        "PERL5LIB": os.pathsep.join(map(str, perl_modules())),
     }

@@ -1,16 +1,29 @@
 """The lab itself: what the other system tests stand on is real and does what it says."""
 
+import base64
 import smtplib
 import socket
+import socketserver
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
+import dkim
 import dns.exception
 import dns.resolver
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
+from tests.lab import dkim_verifier
 from tests.lab.dns import REFUSED, SERVFAIL, SILENT, DnsServer, Fault
-from tests.lab.postfix import OUTSIDE, Postfix, queue_id
+from tests.lab.postfix import OUTSIDE, Door, Postfix, queue_id
 from tests.lab.process import LabError
 from tests.lab.redis import Redis
 from tests.lab.smtp import Client, Login, RawClient, connect, dot_stuff
@@ -106,6 +119,72 @@ def test_a_stranger_may_not_relay(postfix: Postfix) -> None:
     with RawClient(postfix.port) as client:
         client.hello(Client("198.51.100.7", "host.example.org"))
         assert client.envelope("a@example.org", ["b@example.net"])[1].ok
+
+
+class PolicyStub(socketserver.ThreadingUnixStreamServer):
+    """A policy server on a unix socket that refuses every recipient and remembers what it was asked."""
+
+    daemon_threads = True
+    asked: list[dict[str, str]]
+
+
+class PolicyQuestion(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        stub = cast("PolicyStub", self.server)
+        attributes: dict[str, str] = {}
+        for line in self.rfile:
+            if line != b"\n":
+                name, _, value = line.decode().rstrip("\n").partition("=")
+                attributes[name] = value
+                continue
+            stub.asked.append(attributes)
+            self.wfile.write(b"action=REJECT 5.7.1 not today\n\n")
+
+
+@pytest.fixture
+def policy(work: Path) -> Iterator[PolicyStub]:
+    """The stub, at work / "policy"."""
+    with PolicyStub(str(work / "policy"), PolicyQuestion) as stub:
+        stub.asked = []
+        (work / "policy").chmod(0o666)
+        threading.Thread(target=stub.serve_forever, args=(0.02,), daemon=True).start()
+        yield stub
+        stub.shutdown()
+
+
+def test_each_door_asks_its_own_policy_server(work: Path, policy: PolicyStub) -> None:
+    """The door with a policy server does what it answers; the other one does not ask it."""
+    submission = Door(policy=f"unix:{work}/policy")
+    with Postfix(work, submission=submission) as postfix:
+        postfix.add_user(ALICE.user, ALICE.password)
+        with RawClient(postfix.port) as client:
+            client.hello(STRANGER)
+            assert client.envelope("a@example.net", ["bob@example.org"])[1].ok
+        with RawClient(postfix.submission_port) as client:
+            client.hello(STRANGER)
+            client.login(ALICE)
+            refused = client.envelope("alice@example.org", ["b@example.net"])[1]
+    assert (refused.code, refused.enhanced) == (554, "5.7.1")
+    (question,) = policy.asked
+    assert question["client_address"] == STRANGER.address
+    assert question["sasl_username"].startswith("alice")
+
+
+def test_an_independent_verifier_judges_signatures(nameserver: DnsServer) -> None:
+    """Mail::DKIM asks our name server for the key; a changed body fails."""
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    public = base64.b64encode(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    halves = f'"v=DKIM1; k=rsa; p={public[:200].decode()}" "{public[200:].decode()}"'
+    nameserver.add(f"s1._domainkey.example.org. TXT {halves}")
+    message = b"From: alice@example.org\r\nSubject: hello\r\n\r\nhello\r\n"
+    signed = dkim.sign(message, b"s1", b"example.org", pem) + message
+
+    (good,) = dkim_verifier.verify(signed.replace(b"\r\n", b"\n"), nameserver)
+    assert (good.domain, good.selector, good.result) == ("example.org", "s1", "pass")
+    (bad,) = dkim_verifier.verify(signed + b"more\r\n", nameserver)
+    assert bad.result == "fail"
+    assert dkim_verifier.verify(message, nameserver) == []
 
 
 def test_a_deferred_message_stays_in_the_queue(work: Path) -> None:
