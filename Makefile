@@ -46,10 +46,13 @@ clean:
 	  || { echo "mailreeve: $(PYTHON) does not run: choose another by PYTHON=..." >&2; exit 1; }; \
 	[ "$$version" = "$$(cat $@ 2>/dev/null)" ] || echo "$$version" > $@
 
-.venv/installed: pyproject.toml .build/python
-	@echo "Installing Python packages into .venv (once; about a minute)"
+.venv/made: .build/python
 	@$(PYTHON) -m tests.lab.needs
 	@rm -rf .venv && $(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/installed: pyproject.toml .venv/made
+	@echo "Installing Python packages into .venv (once; about a minute)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -e '.[dev]' 2>&1 | tee .build/pip.log \
 	  | sed -un -e 's/^Collecting \([A-Za-z0-9_.-]*\).*/  \1/p' -e 's/^Building wheel for \([^ ]*\).*/  compiling \1/p' \
 	  || { tail -n 40 .build/pip.log >&2; exit 1; }

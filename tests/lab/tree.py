@@ -45,7 +45,8 @@ def multiarch() -> str:
 def perl_modules() -> list[Path]:
     """The folders where the tree's Perl finds its own modules and Debian's packaged ones."""
     both = (ROOT / "usr/share", ROOT / "usr/lib" / multiarch())
-    return [place / name for place in both for name in ("perl5", "perl5/5.36", "perl/5.36", "perl-base")]
+    patterns = ("perl5", "perl5/5.*", "perl/5.*", "perl-base")  # packaged ones, and those of Perl itself
+    return [folder for place in both for pattern in patterns for folder in sorted(place.glob(pattern))]
 
 
 def environment() -> dict[str, str]:
