@@ -1,0 +1,203 @@
+"""The record of every decision: one verb an event, and the places where its lines can go.
+
+Its form is audit_record.py's, its promise to the operator docs/audit.md. A record that cannot be written
+is said once in the log; mail goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+from mailreeve_policyd.audit_record import Occurrence, Signature, format_record
+from mailreeve_policyd.config import Configuration
+from mailreeve_policyd.transaction import Transaction
+from mailreeve_policyd.verdict import Edit, Verdict
+
+__all__ = ["AuditLog", "AuditSink", "FileSink", "Signature", "StreamSink", "open_audit_log"]
+
+log = logging.getLogger(__name__)
+
+FILE_MODE = 0o640
+"""The record names people: its owner writes it, its group may read it."""
+
+
+class AuditSink(Protocol):
+    """Where lines go. Safe from any thread; several processes may share the place."""
+
+    def write(self, line: bytes) -> None:
+        """Write one line, its LF included, in one piece. Raises OSError."""
+
+    def reopen(self) -> None:
+        """Forget what is open: it was rotated. Never raises."""
+
+
+class FileSink:
+    """A file, appended to; opened anew when another file, or none, has its name (logrotate)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+        self._inode: tuple[int, int] | None = None
+
+    def write(self, line: bytes) -> None:
+        """Append with a single write: O_APPEND keeps the lines of several processes whole."""
+        with self._lock:
+            descriptor = self._current()
+            written = os.write(descriptor, line)
+            if written < len(line):  # the disk became full in the middle of the line: end it, if that fits
+                os.write(descriptor, b"\n")
+                raise OSError(f"only {written} of {len(line)} octets were written")
+
+    def reopen(self) -> None:
+        """The next line opens the file."""
+        with self._lock:
+            self._close()
+
+    def _current(self) -> int:
+        if self._descriptor is not None and self._named() == self._inode:
+            return self._descriptor
+        self._close()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(self._path, flags, FILE_MODE)
+        status = os.fstat(descriptor)
+        self._descriptor, self._inode = descriptor, (status.st_dev, status.st_ino)
+        return descriptor
+
+    def _named(self) -> tuple[int, int] | None:
+        """The file that has the name now."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            with suppress(OSError):
+                os.close(self._descriptor)
+        self._descriptor = None
+
+
+class StreamSink:
+    """A descriptor that somebody else opened: standard output."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, line: bytes) -> None:
+        """Write at once; a line is short enough to reach a pipe in one piece."""
+        os.write(self._descriptor, line)
+
+    def reopen(self) -> None:
+        """Nothing: whoever opened it rotates it."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class AuditLog:
+    """The record of one daemon. Its verbs never raise for a place that cannot be written."""
+
+    def __init__(
+        self,
+        daemon: Literal["policyd", "milter"],
+        sink: AuditSink,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
+        self._daemon = daemon
+        self._sink = sink
+        self._clock = clock
+        self._away = False
+
+    def decision(
+        self,
+        transaction: Transaction,
+        verdict: Verdict,
+        spent: Mapping[str, float],
+        *,
+        repeated: bool = False,
+        error: str | None = None,
+    ) -> None:
+        """A policy request was answered. `spent` is in seconds: "total" and what it was spent on.
+
+        `repeated` says that the verdict is an earlier one, given again without being decided again.
+        """
+        self._write(
+            Occurrence(
+                self._time(),
+                self._daemon,
+                "decision",
+                transaction,
+                verdict,
+                spent,
+                repeated=repeated,
+                error=error,
+            )
+        )
+
+    def message(
+        self,
+        transaction: Transaction,
+        verdict: Verdict,
+        spent: Mapping[str, float],
+        *,
+        signatures: Sequence[Signature] = (),
+        edits: Sequence[Edit] = (),
+        error: str | None = None,
+    ) -> None:
+        """A message was answered. `edits` are header fields changed beyond `verdict.edits`.
+
+        `error` tells why the fail-safe answered and not the rules.
+        """
+        self._write(
+            Occurrence(
+                self._time(),
+                self._daemon,
+                "message",
+                transaction,
+                verdict,
+                spent,
+                signatures=tuple(signatures),
+                edits=tuple(edits),
+                error=error,
+            )
+        )
+
+    def reopen(self) -> None:
+        """The place was rotated."""
+        self._sink.reopen()
+
+    def _time(self) -> str:
+        """RFC 3339, UTC, milliseconds."""
+        return self._clock().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def _write(self, occurrence: Occurrence) -> None:
+        line = format_record(occurrence)
+        try:
+            self._sink.write(line)
+        except OSError as error:
+            if not self._away:
+                log.error("the record cannot be written, mail goes on: %s", error)  # noqa: TRY400 -- no bug
+            self._away = True
+            return
+        if self._away:
+            self._away = False
+            log.info("the record is written again")
+
+
+def open_audit_log(configuration: Configuration, daemon: Literal["policyd", "milter"]) -> AuditLog:
+    """The record as `[audit]` says. Opens nothing yet: the first line does."""
+    settings = configuration.settings.audit
+    if settings.to == "file":
+        return AuditLog(daemon, FileSink(configuration.resolve(settings.file)))
+    return AuditLog(daemon, StreamSink(sys.stdout.fileno()))
