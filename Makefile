@@ -28,12 +28,16 @@ test: .venv/installed .build/root/.complete
 bench: .venv/installed .build/root/.complete
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+# Every check runs, also after one that fails, so that one run shows all there is to mend.
 check: .venv/installed
-	@echo "ruff check";       $(BIN)/ruff check --quiet .
-	@echo "ruff format";      $(BIN)/ruff format --quiet --diff .
-	@echo "mypy";             $(BIN)/mypy --no-error-summary
-	@echo "lint-imports";     $(BIN)/lint-imports --no-logo > .build/lint-imports 2>&1 || { cat .build/lint-imports; exit 1; }
-	@echo "config reference"; $(BIN)/mailreeve config reference --check
+	@failed=; \
+	step() { echo "$$1"; shift; "$$@" || failed=yes; }; \
+	step "ruff check"       $(BIN)/ruff check --quiet .; \
+	step "ruff format"      $(BIN)/ruff format --quiet --diff .; \
+	step "mypy"             $(BIN)/mypy --no-error-summary; \
+	step "lint-imports"     $(BIN)/lint-imports --no-logo; \
+	step "config reference" $(BIN)/mailreeve config reference --check; \
+	[ -z "$$failed" ]
 
 clean:
 	rm -rf .venv .build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
