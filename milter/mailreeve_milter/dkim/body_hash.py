@@ -1,0 +1,84 @@
+"""SHA-256 of a body in each canonical form and length that a message's signatures need, in one pass."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mailreeve_milter.dkim.canonical import BodyCanonicalizer, Canonicalization, body_canonicalizer
+
+
+@dataclass(frozen=True, slots=True)
+class BodyForm:
+    """What a signature hashed: the canonical form, and its first `length` octets (l=) or all of it."""
+
+    canonicalization: Canonicalization
+    length: int | None = None
+
+
+class BodyHash:
+    """The digest of one form, and how long the canonical body is."""
+
+    __slots__ = ("_hash", "_length", "octets")
+
+    def __init__(self, length: int | None) -> None:
+        self._hash = hashlib.sha256()
+        self._length = length
+        self.octets = 0
+
+    def add(self, canonical: bytes) -> None:
+        """The next octets of the canonical body."""
+        if self._length is None:
+            self._hash.update(canonical)
+        elif self.octets < self._length:
+            self._hash.update(canonical[: self._length - self.octets])
+        self.octets += len(canonical)
+
+    @property
+    def digest(self) -> bytes:
+        """Of what was added so far."""
+        return self._hash.digest()
+
+
+class BodyHashes:
+    """All digests of one body: each canonical form is made once, each distinct form hashed once."""
+
+    __slots__ = ("_canonicalizers", "_hashes")
+
+    def __init__(self, forms: Iterable[BodyForm]) -> None:
+        self._hashes = {form: BodyHash(form.length) for form in forms}
+        self._canonicalizers = [
+            self._canonicalizer(canonicalization)
+            for canonicalization in Canonicalization
+            if any(form.canonicalization is canonicalization for form in self._hashes)
+        ]
+
+    def update(self, chunk: bytes) -> None:
+        """The next octets of the body."""
+        for canonicalizer in self._canonicalizers:
+            canonicalizer.update(chunk)
+
+    def finish(self) -> None:
+        """The body is complete. Called once."""
+        for canonicalizer in self._canonicalizers:
+            canonicalizer.finish()
+
+    def of(self, form: BodyForm) -> BodyHash:
+        """The digest of one of the forms; it is final after `finish`."""
+        return self._hashes[form]
+
+    def _canonicalizer(self, canonicalization: Canonicalization) -> BodyCanonicalizer:
+        sinks = [
+            body_hash.add
+            for form, body_hash in self._hashes.items()
+            if form.canonicalization is canonicalization
+        ]
+        if len(sinks) == 1:
+            return body_canonicalizer(canonicalization, sinks[0])
+
+        def add_to_all(canonical: bytes) -> None:
+            for sink in sinks:
+                sink(canonical)
+
+        return body_canonicalizer(canonicalization, add_to_all)

@@ -1,0 +1,143 @@
+"""Key records in DNS (RFC 6376 section 3.6, RFC 8463 section 4): found, read, and judged for a signature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from mailreeve_milter.dkim.crypto import (
+    MAX_RSA_BITS,
+    MIN_RSA_BITS,
+    KeyFormatError,
+    PrivateKey,
+    PublicKey,
+    format_public_key,
+    key_type,
+    load_ed25519_public_key,
+    load_rsa_public_key,
+)
+from mailreeve_milter.dkim.outcome import Finding
+from mailreeve_milter.dkim.signature import DkimSignature
+from mailreeve_milter.dkim.taglist import parse_base64, parse_tag_list, split_list
+from mailreeve_policyd.errors import ProtocolError, ResolverError
+from mailreeve_policyd.resolver import Resolver
+
+MAX_RECORDS = 10
+"""Records of one name that are read; there should be one."""
+
+MAX_RECORD_OCTETS = 8192
+"""A record with an RSA key of 16384 bits has 2,800."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A key record whose grammar is right. `public_key` is what p= holds, empty for a revoked key."""
+
+    key_type: str
+    hashes: tuple[str, ...] | None
+    services: tuple[str, ...]
+    flags: tuple[str, ...]
+    public_key: bytes
+
+    @property
+    def is_testing(self) -> bool:
+        """t=y: a failure is to be taken as no signature (section 3.6.1)."""
+        return "y" in self.flags
+
+    @property
+    def forbids_subdomains(self) -> bool:
+        """t=s: the domain of i= must be d= itself."""
+        return "s" in self.flags
+
+
+@dataclass(frozen=True, slots=True)
+class UsableKey:
+    """A key that may verify the signature it was looked up for."""
+
+    public_key: PublicKey
+    is_testing: bool
+
+
+def format_key_record(key: PrivateKey) -> str:
+    """The record to publish for a private key, as one text."""
+    return f"v=DKIM1; k={key_type(key)}; p={format_public_key(key)}"
+
+
+def parse_key_record(record: bytes) -> KeyRecord:
+    """A TXT record, its strings joined, as a key record.
+
+    Raises:
+        ProtocolError: it is none; the text is for people.
+    """
+    if len(record) > MAX_RECORD_OCTETS:
+        raise ProtocolError("the key record is too long")
+    tags = parse_tag_list(record)
+    if "v" in tags and (tags["v"] != "DKIM1" or next(iter(tags)) != "v"):
+        raise ProtocolError("the key record is no DKIM1 record")
+    if "p" not in tags:
+        raise ProtocolError("the key record has no key (p=)")
+    return KeyRecord(
+        key_type=tags.get("k", "rsa"),
+        hashes=split_list(tags["h"]) if "h" in tags else None,
+        services=split_list(tags.get("s", "*")),
+        flags=split_list(tags.get("t", "")),
+        public_key=parse_base64(tags["p"]),
+    )
+
+
+def lookup_key(resolver: Resolver, signature: DkimSignature) -> UsableKey | Finding:
+    """The key that the signature names, or why there is none for it (section 6.1.2). One TXT question."""
+    try:
+        answer = resolver.lookup_txt(signature.key_name)
+    except ResolverError:
+        return Finding("temperror", "the key cannot be looked up now")
+    if not answer.records:
+        return Finding("permerror", "no key is published for this selector")
+    record = _choose(answer.records, signature)
+    if isinstance(record, Finding):
+        return record
+    return _judge(record, signature) or _load(record)
+
+
+def _choose(records: tuple[bytes, ...], signature: DkimSignature) -> KeyRecord | Finding:
+    """One of several records, of which section 3.6.2.2 says nothing: the same one however DNS orders them."""
+    read: list[KeyRecord] = []
+    problem = "no key record"
+    for record in sorted(records)[:MAX_RECORDS]:
+        try:
+            read.append(parse_key_record(record))
+        except ProtocolError as error:
+            problem = str(error)
+    if not read:
+        return Finding("permerror", problem)
+    fitting = [record for record in read if record.key_type == signature.algorithm.key_type]
+    return (fitting or read)[0]
+
+
+def _judge(record: KeyRecord, signature: DkimSignature) -> Finding | None:
+    if not record.public_key:
+        return Finding("permerror", "the key was revoked")
+    if record.key_type != signature.algorithm.key_type:
+        return Finding("permerror", "the key is not for this algorithm (k=)")
+    if record.hashes is not None and "sha256" not in record.hashes:
+        return Finding("permerror", "the key is not for SHA-256 (h=)")
+    if not {"*", "email"} & set(record.services):
+        return Finding("permerror", "the key is not for mail (s=)")
+    if record.forbids_subdomains and signature.identity_domain != signature.domain:
+        return Finding("permerror", "the key is not for subdomains (t=s)")
+    return None
+
+
+def _load(record: KeyRecord) -> UsableKey | Finding:
+    try:
+        key: PublicKey = (
+            load_rsa_public_key(record.public_key)
+            if record.key_type == "rsa"
+            else load_ed25519_public_key(record.public_key)
+        )
+    except KeyFormatError as error:
+        return Finding("permerror", f"the key record holds no key: {error}")
+    if isinstance(key, RSAPublicKey) and not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+        return Finding("policy", f"an RSA key of {key.key_size} bits is not accepted")
+    return UsableKey(key, record.is_testing)
