@@ -1,0 +1,76 @@
+"""The `mailreeve` command: one verb for each thing that an operator starts, asks or makes.
+
+Knows how to talk to a person: words, colours, exit codes. Everything else lives with its subject.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mailreeve_admin import check, configuration, keys, rules
+from mailreeve_policyd import __version__
+from mailreeve_policyd.config import DEFAULT_FILE
+from mailreeve_policyd.errors import ConfigError
+
+EX_CONFIG = 78
+"""sysexits.h: something was found in an unconfigured or misconfigured state."""
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="The configuration file.", show_default=str(DEFAULT_FILE))
+]
+
+app = typer.Typer(
+    name="mailreeve",
+    help="Email policy and authentication beside your mail server.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(configuration.app, name="config")
+app.add_typer(rules.app, name="rules")
+app.add_typer(keys.app, name="keys")
+app.command("check")(check.check)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mailreeve {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Email policy and authentication beside your mail server."""
+
+
+@app.command()
+def policyd(config: ConfigOption = DEFAULT_FILE) -> None:
+    """Run the policy daemon, which Postfix asks by check_policy_service."""
+    from mailreeve_policyd.daemon import run_policyd  # noqa: PLC0415 -- a command loads what it needs
+
+    raise typer.Exit(run_policyd(config))
+
+
+@app.command()
+def milter(config: ConfigOption = DEFAULT_FILE) -> None:
+    """Run the milter, which the MTA asks by smtpd_milters."""
+    from mailreeve_milter.daemon import run_milter  # noqa: PLC0415 -- a command loads what it needs
+
+    raise typer.Exit(run_milter(config))
+
+
+def main() -> None:
+    """The entry point: an operator's mistake is told plainly and ends with EX_CONFIG."""
+    try:
+        app()
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(EX_CONFIG)

@@ -1,0 +1,64 @@
+"""`mailreeve config`: is the configuration right, and what options are there?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from mailreeve_policyd.daemon import load_rules
+
+from mailreeve_admin import reference
+from mailreeve_milter.keys import load_signing_keys
+from mailreeve_policyd.config import DEFAULT_FILE, Configuration, load_configuration
+
+app = typer.Typer(help="Check the configuration; show its options.", no_args_is_help=True)
+
+
+@app.command("check")
+def check(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")] = DEFAULT_FILE,
+) -> None:
+    """Read the configuration, the rules (their expect lines included) and the keys, as the daemons would.
+
+    Ends with 78 and the place of the first mistake.
+    """
+    configuration = load_configuration(config)
+    ruleset = load_rules(configuration)
+    keys = load_signing_keys(configuration)
+    typer.echo(f"{configuration.path}: right")
+    typer.echo(f"{configuration.resolve(configuration.settings.rules)}: right, {ruleset.summary}")
+    _say_keys(configuration, len(keys))
+
+
+def _say_keys(configuration: Configuration, count: int) -> None:
+    if count:
+        domains = sorted({key.domain for key in configuration.settings.signing.keys})
+        typer.echo(f"{count} signing keys, for {', '.join(domains)}")
+    else:
+        typer.echo("no signing keys: our own mail leaves unsigned (mailreeve keys new DOMAIN makes them)")
+
+
+@app.command("reference")
+def show_reference(
+    *,
+    write: Annotated[bool, typer.Option("--write", help="Make the pages anew.")] = False,
+    check_only: Annotated[bool, typer.Option("--check", help="Fail if a page is out of date.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where the pages are.")] = Path("docs/reference"),
+) -> None:
+    """Show every option, or make or check the pages of the documentation."""
+    if write:
+        reference.write_pages(folder)
+    elif check_only:
+        stale = reference.stale_pages(folder)
+        for name in stale:
+            typer.echo(f"{folder / name}: out of date; run: mailreeve config reference --write", err=True)
+        raise typer.Exit(1 if stale else 0)
+    else:
+        typer.echo(reference.format_configuration_page(), nl=False)
+
+
+@app.command("example")
+def show_example() -> None:
+    """Print a mailreeve.toml with every option, commented out, at its default."""
+    typer.echo(reference.format_example_file(), nl=False)
