@@ -1,0 +1,361 @@
+"""The real resolver: dnspython, with answers remembered by their TTL and bounds on everything.
+
+Knows dnspython and the clock. Must not know who asks or why. RFC 1035.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import dns.exception
+import dns.name
+import dns.nameserver
+import dns.resolver
+
+from mailreeve_policyd.config import Configuration
+from mailreeve_policyd.errors import ConfigError, ResolverError
+from mailreeve_policyd.resolver import Answer, MxRecord, Resolver, parse_name
+from mailreeve_policyd.resolver_cache import AnswerCache, Clock, Key, Remembered
+from mailreeve_policyd.transaction import IPAddress
+
+DNS_PORT = 53
+
+UDP_PAYLOAD_OCTETS = 1232
+"""The largest answer that crosses any path unfragmented (DNS flag day 2020); more comes by TCP."""
+
+TRY_SECONDS = 2.0
+"""One try at one server; a question has several within its timeout."""
+
+MAX_RECORDS = 500
+"""Records of one answer that are looked at; no honest name has more."""
+
+RecordT = TypeVar("RecordT")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A name server that is asked."""
+
+    address: IPAddress
+    port: int = DNS_PORT
+
+
+def parse_server(text: str) -> Server:
+    """`192.0.2.1`, `192.0.2.1:5353`, `2001:db8::1` or `[2001:db8::1]:5353`.
+
+    Raises:
+        ValueError: none of these forms.
+    """
+    if text.startswith("["):
+        address, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f"no server address: {text!r}")
+        return Server(IPv6Address(address), _parse_port(rest[1:]) if rest else DNS_PORT)
+    if text.count(":") == 1:
+        address, _, port = text.partition(":")
+        return Server(IPv4Address(address), _parse_port(port))
+    return Server(ip_address(text))
+
+
+def _parse_port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise ValueError(f"no port: {text!r}")
+    return int(text)
+
+
+def open_resolver(configuration: Configuration) -> DnsResolver:
+    """The resolver that `[dns]` describes.
+
+    Raises:
+        ConfigError: a server that is no address, or a system that names none.
+    """
+    settings = configuration.settings.dns
+    try:
+        servers = tuple(parse_server(text) for text in settings.servers)
+    except ValueError as error:
+        raise ConfigError(
+            str(configuration.path), "dns.servers", str(error), 'write "192.0.2.1:53" or "[2001:db8::1]:53"'
+        ) from error
+    try:
+        return DnsResolver(servers, settings.timeout_seconds, settings.cache_entries)
+    except (OSError, dns.exception.DNSException) as error:
+        raise ConfigError(
+            str(configuration.path),
+            "dns.servers",
+            f"the system names no DNS server ({error})",
+            'name one: servers = ["192.0.2.1"]',
+        ) from error
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What was done since the start: every question is a hit, shared or asked."""
+
+    hits: int = 0
+    shared: int = 0
+    asked: int = 0
+    failed: int = 0
+
+
+@runtime_checkable
+class Limitable(Protocol):
+    """A Resolver that can be told to take less time for a question."""
+
+    def limited(self, seconds: float) -> Resolver:
+        """The same resolver, each of its questions answered or given up within `seconds`."""
+
+
+class _Lookups:
+    """The methods of a Resolver, by way of one."""
+
+    def lookup_txt(self, name: str) -> Answer[bytes]:
+        """See Resolver."""
+        return self._lookup(name, "TXT", _to_txt)
+
+    def lookup_a(self, name: str) -> Answer[IPAddress]:
+        """See Resolver."""
+        return self._lookup(name, "A", _to_a)
+
+    def lookup_aaaa(self, name: str) -> Answer[IPAddress]:
+        """See Resolver."""
+        return self._lookup(name, "AAAA", _to_aaaa)
+
+    def lookup_mx(self, name: str) -> Answer[MxRecord]:
+        """See Resolver."""
+        answer = self._lookup(name, "MX", _to_mx)
+        return Answer(tuple(sorted(answer.records)), answer.exists, answer.ttl)
+
+    def lookup_ptr(self, address: IPAddress) -> Answer[str]:
+        """See Resolver."""
+        return self._lookup(address.reverse_pointer, "PTR", _to_ptr)
+
+    def _lookup(self, name: str, rdtype: str, convert: Callable[[Any], RecordT]) -> Answer[RecordT]:
+        raise NotImplementedError
+
+
+class DnsResolver(_Lookups):
+    """A Resolver over the network, for all threads of a process.
+
+    A question that is under way is not asked twice: who comes later waits for the same answer.
+    `servers` empty means the system's. `timeout` is for one question, in seconds, tries, servers and
+    TCP included. `cache_entries` 0 remembers nothing.
+
+    Raises:
+        OSError, dns.exception.DNSException: the system's configuration cannot be read.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[Server] = (),
+        timeout: float = 5.0,
+        cache_entries: int = 20_000,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._stub = dns.resolver.Resolver(configure=not servers)
+        if servers:
+            self._stub.nameservers = [
+                dns.nameserver.Do53Nameserver(str(server.address), server.port) for server in servers
+            ]
+        self._stub.use_edns(0, payload=UDP_PAYLOAD_OCTETS)
+        self._stub.timeout = min(TRY_SECONDS, timeout)
+        self._timeout = timeout
+        self._clock = clock
+        self._cache = AnswerCache(cache_entries, clock)
+        self._under_way: dict[Key, Future[Answer[Any]]] = {}
+        self._lock = threading.Lock()
+        self.statistics = Statistics()
+
+    def limited(self, seconds: float) -> Resolver:
+        """See Limitable; what is remembered and under way is shared."""
+        return _LimitedResolver(self, seconds) if seconds < self._timeout else self
+
+    def lookup_within(
+        self, seconds: float, name: str, rdtype: str, convert: Callable[[Any], RecordT]
+    ) -> Answer[RecordT]:
+        """Answer one question of any type within `seconds`; `convert` makes a record of dnspython ours.
+
+        Raises:
+            ResolverError: as Resolver.
+        """
+        asked = parse_name(name)
+        if asked is None:
+            return Answer((), exists=False)
+        deadline = self._clock() + min(seconds, self._timeout)
+        while True:
+            answer = self._join((asked, rdtype), convert, deadline)
+            if answer is not None:
+                return answer
+
+    def _lookup(self, name: str, rdtype: str, convert: Callable[[Any], RecordT]) -> Answer[RecordT]:
+        return self.lookup_within(self._timeout, name, rdtype, convert)
+
+    def _join(self, key: Key, convert: Callable[[Any], RecordT], deadline: float) -> Answer[RecordT] | None:
+        """From memory, with those who ask already, or first. None: who asked before us had less time."""
+        remembered = self._cache.get(key)
+        if remembered is not None:
+            self.statistics.hits += 1
+            return remembered.unwrap()
+        with self._lock:
+            pending = self._under_way.get(key)
+            mine: Future[Answer[Any]] = Future()
+            if pending is None:
+                self._under_way[key] = mine
+        if pending is None:
+            return self._ask_for_all(key, convert, deadline, mine)
+        self.statistics.shared += 1
+        return self._wait(pending, deadline)
+
+    def _wait(self, pending: Future[Answer[Any]], deadline: float) -> Answer[Any] | None:
+        try:
+            return pending.result(max(0.0, deadline - self._clock()))
+        except FutureTimeoutError:
+            raise ResolverError("no answer in time") from None
+        except _HurriedError:
+            if self._clock() < deadline:
+                return None
+            raise
+
+    def _ask_for_all(
+        self, key: Key, convert: Callable[[Any], RecordT], deadline: float, mine: Future[Answer[Any]]
+    ) -> Answer[RecordT]:
+        self.statistics.asked += 1
+        try:
+            answer = self._ask(key, convert, deadline)
+            self._cache.put(key, Remembered(answer))
+            mine.set_result(answer)
+        except ResolverError as error:
+            self.statistics.failed += 1
+            if not isinstance(error, _HurriedError):
+                self._cache.put(key, Remembered(str(error)))
+            mine.set_exception(error)
+            raise
+        except BaseException:
+            mine.set_exception(ResolverError("the question could not be asked"))
+            raise
+        finally:
+            with self._lock:
+                del self._under_way[key]
+        return answer
+
+    def _ask(self, key: Key, convert: Callable[[Any], RecordT], deadline: float) -> Answer[RecordT]:
+        name, rdtype = key
+        seconds = max(0.0, deadline - self._clock())
+        try:
+            found = self._stub.resolve(
+                _wire_name(name), rdtype, lifetime=seconds, raise_on_no_answer=False, search=False
+            )
+        except dns.resolver.NXDOMAIN as error:
+            return Answer((), exists=False, ttl=_negative_ttl(error))
+        except dns.resolver.LifetimeTimeout:
+            kind = _HurriedError if seconds < self._timeout / 2 else ResolverError
+            raise kind(f"{rdtype} of {name}: no answer in time") from None
+        except (dns.exception.DNSException, OSError) as error:
+            raise ResolverError(f"{rdtype} of {name}: {type(error).__name__}") from error
+        rdatas = list(found.rrset)[:MAX_RECORDS] if found.rrset is not None else []
+        return Answer(tuple(convert(rdata) for rdata in rdatas), ttl=int(found.chaining_result.minimum_ttl))
+
+
+class _LimitedResolver(_Lookups):
+    """A DnsResolver in a hurry."""
+
+    def __init__(self, resolver: DnsResolver, seconds: float) -> None:
+        self._resolver = resolver
+        self._seconds = seconds
+
+    def _lookup(self, name: str, rdtype: str, convert: Callable[[Any], RecordT]) -> Answer[RecordT]:
+        return self._resolver.lookup_within(self._seconds, name, rdtype, convert)
+
+
+class BudgetResolver:
+    """A Resolver for one message: all of its questions together take at most `seconds`.
+
+    A question that is asked when the budget is spent raises ResolverError, and none takes longer than
+    what is left of it where `resolver` is Limitable.
+    """
+
+    def __init__(self, resolver: Resolver, seconds: float, clock: Clock = time.monotonic) -> None:
+        self._resolver = resolver
+        self._clock = clock
+        self._deadline = clock() + seconds
+
+    def limited(self, seconds: float) -> Resolver:
+        """See Limitable: a smaller budget within this one."""
+        return BudgetResolver(self, seconds, self._clock)
+
+    def lookup_txt(self, name: str) -> Answer[bytes]:
+        """See Resolver."""
+        return self._in_time().lookup_txt(name)
+
+    def lookup_a(self, name: str) -> Answer[IPAddress]:
+        """See Resolver."""
+        return self._in_time().lookup_a(name)
+
+    def lookup_aaaa(self, name: str) -> Answer[IPAddress]:
+        """See Resolver."""
+        return self._in_time().lookup_aaaa(name)
+
+    def lookup_mx(self, name: str) -> Answer[MxRecord]:
+        """See Resolver."""
+        return self._in_time().lookup_mx(name)
+
+    def lookup_ptr(self, address: IPAddress) -> Answer[str]:
+        """See Resolver."""
+        return self._in_time().lookup_ptr(address)
+
+    def _in_time(self) -> Resolver:
+        left = self._deadline - self._clock()
+        if left <= 0:
+            raise ResolverError("the time for the questions of this message is spent")
+        return self._resolver.limited(left) if isinstance(self._resolver, Limitable) else self._resolver
+
+
+class _HurriedError(ResolverError):
+    """The asker had little time left and says nothing about the server: others go on asking."""
+
+
+def _wire_name(name: str) -> dns.name.Name:
+    return dns.name.Name([*(label.encode("ascii") for label in name.split(".")), b""])
+
+
+def _negative_ttl(error: dns.resolver.NXDOMAIN) -> int:
+    """The SOA's of the answer (RFC 2308 section 5); 0 where it has none."""
+    responses: dict[dns.name.Name, Any] = error.kwargs["responses"]
+    for response in responses.values():
+        try:
+            return int(response.resolve_chaining().minimum_ttl)
+        except dns.exception.DNSException:
+            return 0
+    return 0
+
+
+def _plain(name: dns.name.Name) -> str:
+    """As text, lower case; "" for the root."""
+    text = name.to_text(omit_final_dot=True).lower()
+    return "" if text == "." else text
+
+
+def _to_txt(rdata: Any) -> bytes:
+    return b"".join(rdata.strings)
+
+
+def _to_a(rdata: Any) -> IPAddress:
+    return IPv4Address(rdata.address)
+
+
+def _to_aaaa(rdata: Any) -> IPAddress:
+    return IPv6Address(rdata.address)
+
+
+def _to_mx(rdata: Any) -> MxRecord:
+    return MxRecord(rdata.preference, _plain(rdata.exchange))
+
+
+def _to_ptr(rdata: Any) -> str:
+    return _plain(rdata.target)
