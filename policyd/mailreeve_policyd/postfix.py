@@ -1,0 +1,278 @@
+"""The Postfix policy protocol (SMTPD_POLICY_README): octets in, transactions out; verdicts in, octets out.
+
+No IO, no policy. A request is `name=value` lines and an empty one, an answer `action=...` and an empty
+line. Who breaks the protocol gets no answer: Postfix then tries again and at last does its default_action.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from mailreeve_policyd.errors import ProtocolError
+from mailreeve_policyd.escape import ELLIPSIS, decode_wire, encode_wire, escape, escape_ascii
+from mailreeve_policyd.smtp import Mailbox, Stage, parse_mailbox
+from mailreeve_policyd.transaction import Envelope, Session, Tls, Transaction, parse_address
+from mailreeve_policyd.verdict import Action, Verdict
+
+MAX_REQUEST_OCTETS = 65_536
+"""Postfix sends about thirty attributes, each far below its line_length_limit of 2048: 2 KB, at most 60."""
+
+MAX_LINE_OCTETS = 8_192
+"""Four times that limit, for certificate names in xtext."""
+
+MAX_ATTRIBUTES = 200
+"""Six times what Postfix 3.12 sends."""
+
+MAX_DIGITS = 18
+"""A number of the wire fits 64 bits, or it is none."""
+
+MAX_TEXT = 400
+"""Characters of a reply's text. Postfix puts the address before it; a reply line has 512 octets
+(RFC 5321 section 4.5.3.1.5)."""
+
+MAX_HEADER = 900
+"""Characters of a field to prepend: one line of RFC 5322 section 2.1.1, and half of what Postfix reads."""
+
+REQUEST = "smtpd_access_policy"
+
+DUNNO = b"action=DUNNO\n\n"
+"""No opinion: Postfix goes on with its list."""
+
+_STAGES: Mapping[str, Stage] = {
+    "CONNECT": Stage.CONNECT,
+    "EHLO": Stage.HELO,
+    "HELO": Stage.HELO,
+    "MAIL": Stage.MAIL,
+    "RCPT": Stage.RCPT,
+    "DATA": Stage.DATA,
+    "END-OF-MESSAGE": Stage.END_OF_MESSAGE,
+}
+
+
+class RequestParser:
+    """Cuts what comes over one connection into requests, however it is chunked."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._searched = 0
+
+    def feed(self, octets: bytes) -> Iterator[Mapping[str, str]]:
+        """Take octets; the iterator gives each request that is complete, attribute by value, in order.
+
+        Values are decoded by `decode_wire`. Of an attribute that comes twice the first counts.
+
+        Raises:
+            ProtocolError: while iterating, behind the requests that came before the broken one. The
+                parser is not used again.
+        """
+        self._buffer += octets
+        return self._requests()
+
+    @property
+    def is_between_requests(self) -> bool:
+        """Is nothing of a request waiting for its rest?"""
+        return not self._buffer
+
+    def _requests(self) -> Iterator[Mapping[str, str]]:
+        while (end := self._buffer.find(b"\n\n", self._searched)) >= 0 and end < MAX_REQUEST_OCTETS:
+            block = bytes(self._buffer[:end])
+            del self._buffer[: end + 2]
+            self._searched = 0
+            yield parse_attributes(block)
+        if len(self._buffer) > MAX_REQUEST_OCTETS:
+            raise ProtocolError(f"a request of more than {MAX_REQUEST_OCTETS} octets")
+        if self._buffer[:1] == b"\n":
+            raise ProtocolError("a request without attributes")
+        self._searched = max(0, len(self._buffer) - 1)
+
+
+def parse_attributes(block: bytes) -> Mapping[str, str]:
+    """The lines of one request, without the empty line at its end.
+
+    Raises:
+        ProtocolError: a NUL, a line without `=` or without a name, more than the bounds, or another
+            request than smtpd_access_policy.
+    """
+    if b"\0" in block:
+        raise ProtocolError("a NUL in a request")
+    lines = block.split(b"\n")
+    if len(lines) > MAX_ATTRIBUTES:
+        raise ProtocolError(f"a request of more than {MAX_ATTRIBUTES} attributes")
+    if len(max(lines, key=len)) > MAX_LINE_OCTETS:
+        raise ProtocolError(f"a line of more than {MAX_LINE_OCTETS} octets")
+    attributes: dict[str, str] = {}
+    for line in decode_wire(block).split("\n"):
+        name, equals, value = line.partition("=")
+        if not equals or not name:
+            raise ProtocolError(f"a line that is no attribute: {escape(line, 80)}")
+        attributes.setdefault(name, value)
+    if attributes.get("request") != REQUEST:
+        raise ProtocolError(f"not a request for {REQUEST}: {escape(attributes.get('request', 'none'), 80)}")
+    return attributes
+
+
+def parse_transaction(attributes: Mapping[str, str]) -> Transaction | None:
+    """The moment that a request asks about. An empty value is an absent one, `unknown` no name.
+
+    None for VRFY, ETRN and a state that this version does not know: they are no part of a mail
+    transaction, and get DUNNO.
+
+    Raises:
+        ProtocolError: no protocol_state.
+    """
+    state = attributes.get("protocol_state")
+    if not state:
+        raise ProtocolError("a request without protocol_state")
+    stage = _STAGES.get(state)
+    if stage is None:
+        return None
+    given = {name: value for name, value in attributes.items() if value}
+    recipient = _mailbox(given, "recipient") if stage >= Stage.RCPT else None
+    return Transaction(
+        stage,
+        _session(given),
+        envelope=_envelope(given, stage, recipient),
+        recipient=recipient,
+        recipient_count=_number(given, "recipient_count") if stage >= Stage.DATA else None,
+        size=_number(given, "size"),
+        queue_id=given.get("queue_id"),
+        instance=given.get("instance"),
+        attributes=given,
+    )
+
+
+def _session(given: Mapping[str, str]) -> Session:
+    return Session(
+        client_address=parse_address(given.get("client_address", "")),
+        client_port=_number(given, "client_port"),
+        client_name=_name(given, "client_name"),
+        reverse_client_name=_name(given, "reverse_client_name"),
+        helo_name=given.get("helo_name"),
+        protocol_name=given.get("protocol_name"),
+        server_address=parse_address(given.get("server_address", "")),
+        server_port=_number(given, "server_port"),
+        sasl_method=given.get("sasl_method"),
+        sasl_username=given.get("sasl_username"),
+        sasl_sender=given.get("sasl_sender"),
+        tls=_tls(given),
+        policy_context=given.get("policy_context"),
+    )
+
+
+def _tls(given: Mapping[str, str]) -> Tls | None:
+    if "encryption_protocol" not in given:
+        return None
+    return Tls(
+        protocol=given["encryption_protocol"],
+        cipher=given.get("encryption_cipher"),
+        keysize=_number(given, "encryption_keysize"),
+        certificate_subject=_xtext(given, "ccert_subject"),
+        certificate_issuer=_xtext(given, "ccert_issuer"),
+        certificate_fingerprint=_xtext(given, "ccert_fingerprint"),
+        public_key_fingerprint=_xtext(given, "ccert_pubkey_fingerprint"),
+    )
+
+
+def _envelope(given: Mapping[str, str], stage: Stage, recipient: Mailbox | None) -> Envelope | None:
+    """From MAIL on. Who was accepted is known where there is one recipient alone."""
+    if stage < Stage.MAIL:
+        return None
+    accepted = (recipient,) if recipient and stage >= Stage.DATA else ()
+    return Envelope(_mailbox(given, "sender"), accepted)
+
+
+def _mailbox(given: Mapping[str, str], name: str) -> Mailbox | None:
+    text = given.get(name)
+    return parse_mailbox(text) if text else None
+
+
+def _name(given: Mapping[str, str], name: str) -> str | None:
+    """A client's name; Postfix says `unknown` where it found none."""
+    text = given.get(name)
+    return None if text == "unknown" else text
+
+
+def _number(given: Mapping[str, str], name: str) -> int | None:
+    """Zero stands for "not available", as an empty value does."""
+    text = given.get(name, "")
+    if len(text) > MAX_DIGITS or not (text.isascii() and text.isdigit()):
+        return None
+    return int(text) or None
+
+
+# xtext = *( xchar / hexchar ), hexchar = "+" 2(%x30-39 / %x41-46) (RFC 3461 section 4)
+_HEXCHAR = re.compile(rb"\+([0-9A-F]{2})")
+
+
+def _xtext(given: Mapping[str, str], name: str) -> str | None:
+    text = given.get(name)
+    if text is None or "+" not in text:
+        return text
+    return decode_wire(_HEXCHAR.sub(lambda match: bytes.fromhex(match[1].decode()), encode_wire(text)))
+
+
+# access(5). ACCEPT is no OK: Postfix does not say which list asks; OK in the wrong one makes an open relay.
+_ACTIONS: Mapping[Action, str] = {
+    Action.CONTINUE: "DUNNO",
+    Action.ACCEPT: "DUNNO",
+    Action.PERMIT: "OK",
+    Action.DEFER: "DEFER_IF_PERMIT",
+    Action.REJECT: "REJECT",
+    Action.DISCARD: "DISCARD",
+    Action.HOLD: "HOLD",
+}
+
+# What concerns a message is skipped by Postfix where there is none yet, and PREPEND where it is written.
+_MESSAGE_ACTIONS = frozenset({Action.DISCARD, Action.HOLD})
+_BEFORE_MAIL = frozenset({Stage.CONNECT, Stage.HELO})
+_NO_PREPEND = _BEFORE_MAIL | {Stage.END_OF_MESSAGE}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Postfix is told, and what of the verdict it could not be told (names for the record).
+
+    `too_early` says that a later request of the same message can carry out what this one could not.
+    """
+
+    octets: bytes
+    skipped: tuple[str, ...] = ()
+    too_early: bool = False
+
+
+def format_answer(verdict: Verdict, moment: Stage) -> Answer:
+    """A verdict as an answer to a request at `moment`, which may come later than the block that decided.
+
+    An answer carries one action: the first field to add is prepended when nothing decided, all others
+    are skipped. Text is made one line of ASCII, and cut.
+    """
+    skipped = tuple(f"add-header {edit.name}" for edit in verdict.edits)
+    if moment in _BEFORE_MAIL and verdict.action in _MESSAGE_ACTIONS:
+        return Answer(DUNNO, (verdict.rule or verdict.action.value, *skipped), too_early=True)
+    if verdict.action is not Action.CONTINUE or not verdict.edits:
+        return Answer(_action(_ACTIONS[verdict.action], _text(verdict)), skipped)
+    if moment in _NO_PREPEND:
+        return Answer(DUNNO, skipped, too_early=moment in _BEFORE_MAIL)
+    first = verdict.edits[0]
+    return Answer(_action("PREPEND", _one_line(f"{first.name}: {first.value}", MAX_HEADER)), skipped[1:])
+
+
+def _text(verdict: Verdict) -> str:
+    if verdict.action.refuses and verdict.reply:
+        return _one_line(f"{verdict.reply.status} {verdict.reply.text}", MAX_TEXT)
+    if verdict.action in _MESSAGE_ACTIONS and verdict.reason:
+        return _one_line(verdict.reason, MAX_TEXT)
+    return ""
+
+
+def _one_line(text: str, limit: int) -> str:
+    """Printable ASCII. What is that already stays as it is: values in it were escaped when it was made."""
+    if not (text.isascii() and text.isprintable()):
+        return escape_ascii(text, limit)
+    return text if len(text) <= limit else text[: limit - len(ELLIPSIS)] + ELLIPSIS
+
+
+def _action(word: str, text: str) -> bytes:
+    return f"action={word} {text}".rstrip().encode("ascii") + b"\n\n"
