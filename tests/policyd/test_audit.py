@@ -1,0 +1,362 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mailreeve_policyd.audit import AuditLog, FileSink, Signature, StreamSink, open_audit_log
+from mailreeve_policyd.audit_record import MAX_LINE_OCTETS
+from mailreeve_policyd.authres import MethodResult
+from mailreeve_policyd.config import parse_configuration
+from mailreeve_policyd.smtp import EnhancedStatus, Reply, Stage, parse_domain, parse_mailbox
+from mailreeve_policyd.transaction import Envelope, Evidence, Session, Tls, Transaction, parse_address
+from mailreeve_policyd.verdict import Action, AddHeader, LimitUsage, RemoveHeader, Verdict
+
+NOON = datetime(2026, 3, 1, 13, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
+SPENT = {"total": 0.00123456, "decision": 0.001}
+
+
+class Lines:
+    """A sink that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+    def write(self, line: bytes) -> None:
+        self.lines.append(line)
+
+    def reopen(self) -> None:
+        """Nothing is open."""
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.lines]
+
+
+def audit_to(sink: Lines) -> AuditLog:
+    return AuditLog("policyd", sink, lambda: NOON)
+
+
+def full_transaction(text: str = "x", count: int = 1) -> Transaction:
+    """Every place that a text can have, filled with it."""
+    mailbox = parse_mailbox(text or "x")
+    session = Session(
+        client_address=parse_address("2001:db8:1111:2222:3333:4444:5555:6666"),
+        client_port=65535,
+        client_name=text,
+        helo_name=text,
+        sasl_username=text,
+        tls=Tls(text, text, 2**70, text, text, text, text),
+        policy_context=text,
+    )
+    properties = {f"smtp.{number}{text}": text for number in range(count)}
+    return Transaction(
+        Stage.RCPT,
+        session,
+        Envelope(mailbox, (mailbox,) * count),
+        recipient_count=2**70,
+        size=2**70,
+        queue_id=text,
+        instance=text,
+        evidence=Evidence((MethodResult(text, text, properties, text),) * count, mailbox, dmarc_policy=text),
+        message_id=text,
+    )
+
+
+def full_verdict(text: str = "x", count: int = 1) -> Verdict:
+    return Verdict(
+        Action.DEFER,
+        Stage.MAIL,
+        rule=text,
+        reply=Reply(450, EnhancedStatus(4, 7, 1), text),
+        reason=text,
+        edits=(AddHeader(text, text),) * count,
+        warnings=(text,) * count,
+        limits=(LimitUsage(text, 2**70, 2**70, True, timedelta(days=31), True),) * count,
+        unknown=(text,) * count,
+        skipped=(text,) * count,
+    )
+
+
+def test_a_decision_is_one_json_line_with_its_keys() -> None:
+    """What an operator asks of a line: when, who, what, why, and how long it took."""
+    sink = Lines()
+    transaction = Transaction(
+        Stage.RCPT,
+        Session(client_address=parse_address("192.0.2.7"), client_port=40000, helo_name="mail.example.net"),
+        Envelope(parse_mailbox("bob@example.net")),
+        recipient=parse_mailbox("alice@example.org"),
+        size=1234,
+        instance="1f.2.3.0",
+    )
+    verdict = Verdict(
+        Action.DEFER,
+        Stage.RCPT,
+        rule="user-day",
+        reply=Reply(450, EnhancedStatus(4, 7, 1), "Daily limit reached"),
+        limits=(LimitUsage("user-day", 1000, 1000, True, timedelta(seconds=61.2)),),
+    )
+
+    audit_to(sink).decision(transaction, verdict, SPENT)
+
+    assert sink.lines[0].endswith(b"}\n")
+    assert sink.records == [
+        {
+            "time": "2026-03-01T12:00:00.123Z",
+            "daemon": "policyd",
+            "event": "decision",
+            "stage": "rcpt",
+            "instance": "1f.2.3.0",
+            "client": {"address": "192.0.2.7", "port": 40000},
+            "helo": "mail.example.net",
+            "sender": "bob@example.net",
+            "recipients": ["alice@example.org"],
+            "size": 1234,
+            "verdict": {
+                "action": "defer",
+                "stage": "rcpt",
+                "rule": "user-day",
+                "reply": "450 4.7.1 Daily limit reached",
+            },
+            "limits": [
+                {
+                    "rule": "user-day",
+                    "used": 1000,
+                    "maximum": 1000,
+                    "exceeded": True,
+                    "retry_after_seconds": 62,
+                }
+            ],
+            "spent_ms": {"total": 1.235, "decision": 1.0},
+        }
+    ]
+
+
+def test_a_message_carries_results_signatures_and_changes() -> None:
+    """What only the milter knows."""
+    sink = Lines()
+    transaction = Transaction(
+        Stage.END_OF_MESSAGE,
+        Session(),
+        Envelope(None, (parse_mailbox("alice@example.org"), parse_mailbox("carol@example.com"))),
+        queue_id="4B1",
+        message_id="<1@example.net>",
+        evidence=Evidence(
+            (MethodResult("dkim", "pass", {"header.d": "example.net"}, "good"),),
+            parse_mailbox("bob@example.net"),
+            dmarc_policy="reject",
+        ),
+    )
+
+    AuditLog("milter", sink, lambda: NOON).message(
+        transaction,
+        Verdict(Action.ACCEPT, Stage.END_OF_MESSAGE, rule="lists", edits=(AddHeader("X-A", "b"),)),
+        SPENT,
+        signatures=[Signature("example.org", "r2026", "rsa-sha256")],
+        edits=[RemoveHeader("Authentication-Results", 1), AddHeader("Authentication-Results", "x")],
+        error="DNS",
+    )
+
+    [record] = sink.records
+    assert (record["daemon"], record["event"], record["sender"]) == ("milter", "message", "<>")
+    assert record["recipients"] == ["alice@example.org", "carol@example.com"]
+    assert (record["queue_id"], record["message_id"]) == ("4B1", "<1@example.net>")
+    assert record["results"] == [
+        {
+            "method": "dkim",
+            "result": "pass",
+            "properties": {"header.d": "example.net"},
+            "reason": "good",
+        }
+    ]
+    assert (record["author_domain"], record["dmarc_policy"]) == ("example.net", "reject")
+    assert record["signatures"] == [{"domain": "example.org", "selector": "r2026", "algorithm": "rsa-sha256"}]
+    assert record["added"] == ["X-A", "Authentication-Results"]
+    assert record["removed"] == ["Authentication-Results"]
+    assert record["error"] == "DNS"
+
+
+def test_keys_without_a_value_are_missing_and_the_promised_ones_are_there() -> None:
+    """docs/audit.md: seven keys always."""
+    sink = Lines()
+    audit_to(sink).decision(
+        Transaction(Stage.CONNECT, Session()), Verdict(Action.CONTINUE, Stage.CONNECT), {"total": 0.0}
+    )
+
+    assert sink.records == [
+        {
+            "time": "2026-03-01T12:00:00.123Z",
+            "daemon": "policyd",
+            "event": "decision",
+            "stage": "connect",
+            "client": {},
+            "verdict": {"action": "continue", "stage": "connect"},
+            "spent_ms": {"total": 0.0},
+        }
+    ]
+
+
+def test_a_repeated_refusal_and_a_degraded_limit_say_so() -> None:
+    """Who adds up the record must not count an answer twice; who trusts it must see a store's outage."""
+    sink = Lines()
+    audit_to(sink).decision(full_transaction(), full_verdict(), SPENT, repeated=True)
+
+    [record] = sink.records
+    assert (record["repeated"], record["degraded"]) == (True, True)
+
+
+@given(st.text(max_size=400), st.integers(0, 60))
+@settings(max_examples=60)
+def test_a_line_is_bounded_and_whole_whatever_the_wire_held(text: str, count: int) -> None:
+    """Any text in every place, any number of items: one line of JSON, short enough for a pipe."""
+    sink = Lines()
+    _record_everything(sink, text, count)
+
+    [line] = sink.lines
+    assert len(line) <= MAX_LINE_OCTETS
+    assert line.count(b"\n") == 1
+    assert json.loads(line)["event"] == "message"
+
+
+@pytest.mark.parametrize("text", ['"' * 500, "\\" * 500, "\U0001f4a9" * 500, "\n" * 500, "\udc80" * 500])
+def test_the_worst_texts_fit_a_line(text: str) -> None:
+    """Quotes double in JSON, an emoji has four octets, a control becomes four characters."""
+    sink = Lines()
+    _record_everything(sink, text, 60)
+
+    assert len(sink.lines[0]) <= MAX_LINE_OCTETS
+    assert sink.records[0]["truncated"] is True
+
+
+def _record_everything(sink: Lines, text: str, count: int) -> None:
+    audit_to(sink).message(
+        full_transaction(text, count),
+        full_verdict(text, count),
+        {"total": 1e6, "evidence": 1e6, "decision": 1e6, "signing": 1e6},
+        signatures=[Signature(text, text, text)] * count,
+        edits=[RemoveHeader(text, 1)] * count,
+        error=text,
+    )
+
+
+def test_text_of_the_wire_is_escaped() -> None:
+    """Controls, terminal sequences and lone octets are shown, not sent."""
+    sink = Lines()
+    session = Session(helo_name="a\x1b[31m\udcff\u2028b")
+    audit_to(sink).decision(Transaction(Stage.HELO, session), Verdict(Action.CONTINUE, Stage.HELO), SPENT)
+
+    assert sink.records[0]["helo"] == r"a\x1b[31m\xff\u2028b"
+
+
+# -- where lines go ---------------------------------------------------------------------------------------
+
+
+def test_a_file_is_appended_to_by_several_logs(tmp_path: Path) -> None:
+    """Workers share a file: what is there stays."""
+    path = tmp_path / "audit.jsonl"
+    first, second = FileSink(path), FileSink(path)
+    first.write(b"1\n")
+    second.write(b"2\n")
+    first.write(b"3\n")
+
+    assert path.read_bytes() == b"1\n2\n3\n"
+    first.reopen()
+    second.reopen()
+
+
+def test_a_rotated_file_is_opened_anew(tmp_path: Path) -> None:
+    """The next line goes to the file that has the name now, whether logrotate made one or not."""
+    path = tmp_path / "audit.jsonl"
+    sink = FileSink(path)
+    sink.write(b"1\n")
+    path.rename(tmp_path / "audit.jsonl.1")
+    sink.write(b"2\n")
+    sink.reopen()
+    sink.write(b"3\n")
+
+    assert (tmp_path / "audit.jsonl.1").read_bytes() == b"1\n"
+    assert path.read_bytes() == b"2\n3\n"
+    sink.reopen()
+
+
+def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
+    """Each is a single write, also while the file is rotated."""
+    path = tmp_path / "audit.jsonl"
+    sink = FileSink(path)
+
+    def write(letter: bytes) -> None:
+        for number in range(50):
+            sink.write(letter * 1000 + b"\n")
+            if number % 10 == 0:
+                sink.reopen()
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in (b"a", b"b", b"c")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    lines = path.read_bytes().splitlines()
+    assert len(lines) == 150
+    assert all(line in (b"a" * 1000, b"b" * 1000, b"c" * 1000) for line in lines)
+    sink.reopen()
+
+
+def test_a_place_that_cannot_be_written_is_said_once_and_mail_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk must not stop mail, nor fill the other log too; the return is said as well."""
+    path = tmp_path / "missing" / "audit.jsonl"
+    audit = AuditLog("policyd", FileSink(path))
+    happened = Transaction(Stage.CONNECT, Session()), Verdict(Action.CONTINUE, Stage.CONNECT), SPENT
+    caplog.set_level(logging.INFO)
+
+    for _ in range(3):
+        audit.decision(*happened)
+    path.parent.mkdir()
+    audit.decision(*happened)
+
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+    assert path.read_bytes().count(b"\n") == 1
+    audit.reopen()
+
+
+def test_a_stream_is_written_at_once() -> None:
+    """Standard output has no buffer between us and the reader."""
+    reading, writing = os.pipe()
+    StreamSink(writing).write(b"line\n")
+
+    assert os.read(reading, 100) == b"line\n"
+    os.close(reading)
+    os.close(writing)
+
+
+def test_the_configuration_says_where_the_record_goes(tmp_path: Path) -> None:
+    """A relative file starts at the configuration's folder; it is readable by its group alone."""
+    text = b'[audit]\nto = "file"\nfile = "audit.jsonl"\n'
+    audit = open_audit_log(parse_configuration(text, tmp_path / "mailreeve.toml"), "policyd")
+    audit.decision(Transaction(Stage.CONNECT, Session()), Verdict(Action.CONTINUE, Stage.CONNECT), SPENT)
+
+    written = tmp_path / "audit.jsonl"
+    assert datetime.fromisoformat(json.loads(written.read_bytes())["time"]).tzinfo == UTC
+    assert written.stat().st_mode & 0o007 == 0
+    audit.reopen()
+
+
+def test_domains_appear_as_a_labels() -> None:
+    """The record holds what the rules compared."""
+    sink = Lines()
+    envelope = Envelope(parse_mailbox("bob@bücher.example"))
+    audit_to(sink).decision(
+        Transaction(Stage.MAIL, Session(), envelope), Verdict(Action.CONTINUE, Stage.MAIL), SPENT
+    )
+
+    assert sink.records[0]["sender"] == "bob@" + parse_domain("bücher.example")

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from mailreeve_policyd.errors import ConfigError
+from mailreeve_policyd.listen import (
+    Address,
+    InetAddress,
+    Ownership,
+    UnixAddress,
+    bind,
+    parse_listen,
+)
+
+FILE, KEY = "mailreeve.toml", "policyd.listen"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("unix:/run/mailreeve/policy.sock", UnixAddress(Path("/run/mailreeve/policy.sock"))),
+        ("local:/run/m.sock", UnixAddress(Path("/run/m.sock"))),
+        ("inet:10040@127.0.0.1", InetAddress("127.0.0.1", 10040)),
+        ("inet:10040@localhost", InetAddress("localhost", 10040)),
+        ("inet:127.0.0.1:10040", InetAddress("127.0.0.1", 10040)),
+        ("inet:mx.example.org:10040", InetAddress("mx.example.org", 10040)),
+        ("inet:[::1]:10040", InetAddress("::1", 10040)),
+        ("inet:10040@[::1]", InetAddress("::1", 10040)),
+        ("inet6:10040@2001:db8::1", InetAddress("2001:db8::1", 10040)),
+    ],
+)
+def test_addresses_are_read_as_postfix_and_sendmail_write_them(text: str, address: Address) -> None:
+    """Both orders of host and port, and brackets around IPv6 or not."""
+    assert parse_listen(text, FILE, KEY) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "unix:", "unix:relative", "unix:/" + "x" * 120, "unix:/a\0b", "/run/m.sock", "inet:",
+        "inet:10040", "inet:@127.0.0.1", "inet:127.0.0.1", "inet:0@127.0.0.1", "inet:70000@127.0.0.1",
+        "inet:::1:25",
+        "tcp:25@127.0.0.1", "inet:a b:25", "inet:smtp@127.0.0.1",
+    ],
+)  # fmt: skip
+def test_what_is_no_address_says_where_it_stands(text: str) -> None:
+    """The operator reads file and key."""
+    with pytest.raises(ConfigError) as caught:
+        parse_listen(text, FILE, KEY)
+
+    assert str(caught.value).startswith("mailreeve.toml:policyd.listen: ")
+
+
+@pytest.mark.parametrize("address", [InetAddress("127.0.0.1", 25), UnixAddress(Path("/run/m.sock"))])
+def test_an_address_is_written_as_it_is_read(address: Address) -> None:
+    """What a log line says can be pasted into the configuration."""
+    assert parse_listen(str(address), FILE, KEY) == address
+
+
+def test_a_unix_socket_has_the_asked_mode_and_goes_with_its_listener(tmp_path: Path) -> None:
+    """Whatever umask the daemon was started with, and nothing is left behind."""
+    path = tmp_path / "s"
+    before = os.umask(0o077)
+    try:
+        listener = bind(UnixAddress(path), Ownership(0o666))
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666
+    assert listener.socket.getblocking() is False
+    listener.close()
+    assert not path.exists()
+
+
+def test_a_socket_left_by_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
+    """A crash must not keep the next start from listening."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+
+    listener = bind(UnixAddress(path))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    listener.close()
+
+
+def test_a_socket_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
+    """A second daemon says so and does not take the first one's clients."""
+    first = bind(UnixAddress(tmp_path / "s"))
+
+    with pytest.raises(ConfigError, match="already running"):
+        bind(UnixAddress(tmp_path / "s"))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "s"))
+    first.close()
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    """A mistyped path must not cost the operator a file."""
+    path = tmp_path / "rules"
+    path.write_text("precious")
+
+    with pytest.raises(ConfigError, match="no socket"):
+        bind(UnixAddress(path))
+    assert path.read_text() == "precious"
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    """Most often /run/mailreeve was not made."""
+    with pytest.raises(ConfigError, match="missing does not exist"):
+        bind(UnixAddress(tmp_path / "missing" / "s"))
+
+
+def test_a_listener_removes_no_file_but_its_own(tmp_path: Path) -> None:
+    """Another daemon that took the path over keeps its socket."""
+    first = bind(UnixAddress(tmp_path / "s"))
+    (tmp_path / "s").unlink()
+    second = bind(UnixAddress(tmp_path / "s"))
+    first.close()
+
+    assert (tmp_path / "s").exists()
+    second.close()
+
+
+def test_a_tcp_address_is_bound_and_a_second_time_refused() -> None:
+    """Port 0 is any free one, and the listener knows which."""
+    listener = bind(InetAddress("127.0.0.1", 0))
+    assert isinstance(listener.address, InetAddress)
+    assert listener.address.port != 0
+
+    with pytest.raises(ConfigError, match="already running"):
+        bind(listener.address)
+    listener.close()
+
+
+def test_a_host_that_is_not_ours_is_a_mistake_of_the_operator() -> None:
+    """An address of RFC 5737 is no address of this machine."""
+    with pytest.raises(ConfigError, match="cannot listen"):
+        bind(InetAddress("192.0.2.1", 0))
