@@ -1,0 +1,113 @@
+"""Start the site, play the five scenes, end everything. Exit status 0 if all went as told, 1 if not.
+
+Runs by `make demo`; `make demo ARGS=--keep` leaves the work folder behind.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+from contrib.demo.report import Report
+from contrib.demo.scenes import BANK, SCENES
+from tests.lab import tree
+from tests.lab.keys import make_keys
+from tests.lab.process import LabError
+from tests.lab.site import SHIPPED_RULES, Site, StoreName
+from tests.lab.work import make_work_folder
+
+INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
+LOG_TAIL_CHARACTERS = 1500
+
+
+def main() -> int:
+    """Play the demo in a folder of its own, which goes afterwards unless it is wanted or something failed."""
+    parser = argparse.ArgumentParser(prog="make demo", description="Real mail through Postfix and Mailreeve.")
+    parser.add_argument("--keep", action="store_true", help="leave configuration, logs and mailboxes behind")
+    keep = parser.parse_args().keep
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end what was started on SIGTERM, too
+    report = Report()
+    if os.geteuid() != 0:
+        report.tell("The demo needs root: Postfix starts only as root. Nothing of this machine is changed.")
+        return 1
+    folder = make_work_folder()
+    try:
+        return play_in(folder, report)
+    except KeyboardInterrupt:
+        report.tell("\nInterrupted; everything that was started has ended.")
+        return INTERRUPTED
+    finally:
+        if keep or report.failures:
+            report.tell(f"\nConfiguration, logs, mailboxes and the record are in {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def play_in(folder: Path, report: Report) -> int:
+    """Build the site in a folder, play all scenes, stop the site; the exit status."""
+    begun = time.monotonic()
+    try:
+        with build(folder, report) as site:
+            for number, (title, play) in enumerate(SCENES, start=1):
+                report.heading(f"{number}. {title}")
+                play(site, report)
+        end(report, time.monotonic() - begun)
+    except (LabError, tree.LabMissingError) as error:
+        report.check(False, str(error))
+        tell_logs(folder, report)
+    return 1 if report.failures else 0
+
+
+def build(folder: Path, report: Report) -> Site:
+    """The site, not yet started, and what it consists of."""
+    report.heading("Mailreeve: first light")
+    report.tell(
+        "A whole mail site, on loopback ports and in a folder of its own. Its Postfix is real,\n"
+        "and so is the mail; bank.example and the crook are played by SMTP clients.\n"
+    )
+    store: StoreName = "redis" if (tree.ROOT / "usr/bin/redis-server").exists() else "sqlite"
+    keys = make_keys("example.org", folder / "keys")
+    site = Site(folder, rules=SHIPPED_RULES.read_text(), keys=keys, store=store, zone=BANK.zone)
+    where = {
+        "DNS": f"{site.dns.address}  bank.example with SPF, DKIM, DMARC; and example.org",
+        "keys": f"mailreeve keys new example.org  ({len(keys.entries)} keys, their records pasted into DNS)",
+        "policyd": f"mailreeve policyd  {site.policy_address}",
+        "milter": f"mailreeve milter   {site.milter_address}",
+        "limits": f"in Redis, port {site.redis.port}"
+        if site.redis
+        else "in the embedded store: no Redis here",
+        "Postfix": f"ports {site.postfix.port} (25) and {site.postfix.submission_port} (587, for logins)",
+        "rules": str(SHIPPED_RULES.relative_to(tree.REPOSITORY)) + ", as shipped",
+    }
+    for label, text in where.items():
+        report.row(label, text)
+    return site
+
+
+def end(report: Report, seconds: float) -> None:
+    """How it went, and where to go from here."""
+    report.heading("The end")
+    if report.failures:
+        report.tell(f"{len(report.failures)} things did not go as told:")
+        for text in report.failures:
+            report.tell(f"  - {text}")
+        return
+    report.tell(f"All went as told, in {seconds:.0f} seconds. Everything that was started has ended.\n")
+    report.row("rules", f"{SHIPPED_RULES.relative_to(tree.REPOSITORY)} decided here; read it aloud")
+    report.row("docs", "docs/README.md, ordered by the problem that you have; docs/flow.md, one screen")
+    report.row("look", "make demo ARGS=--keep leaves Postfix's and our configuration, logs and mailboxes")
+    report.row("tests", "make test does all of this with asserts, and much more")
+
+
+def tell_logs(folder: Path, report: Report) -> None:
+    """The end of each log."""
+    for log in sorted([*folder.glob("*.log"), folder / "postfix/maillog"]):
+        if log.exists() and (text := log.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:]):
+            report.row(log.name, text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

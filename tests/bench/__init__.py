@@ -1,0 +1,1 @@
+"""Measuring: small load generators of our own, run by `make bench`."""
