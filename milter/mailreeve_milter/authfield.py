@@ -1,0 +1,106 @@
+"""Authentication-Results: our own field, as RFC 8601 section 2.2 has it. Forged ones: authclaim.py.
+
+Every value may come from a stranger, and many readers are patterns rather than parsers. So beyond the
+grammar no value holds a sign with which one of them could find a result in it: such values are dropped,
+of an address its domain stays. Must not know how results came about.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from mailreeve_milter.message import HeaderField
+from mailreeve_policyd.authres import MethodResult
+from mailreeve_policyd.smtp import parse_mailbox
+
+FIELD_NAME = b"Authentication-Results"
+
+MAX_RESULTS = 40
+"""In one field; signatures, the only ones of which there are many, are bounded before."""
+
+MAX_VALUE_OCTETS = 320
+"""Of one property: an address of 64 + 1 + 255 octets (RFC 5321 section 4.5.3.1). Longer ones are dropped."""
+
+MAX_REASON_CHARACTERS = 160
+"""Of a reason, which is for people; longer ones are cut."""
+
+LINE_OCTETS = 70
+"""After its tab a line is folded before it gets longer, where it has a place for that (78 with the tab)."""
+
+FOLD = "\r\n\t"
+
+# Keyword = sub-domain of RFC 5321: method, result, ptype and property names (section 2.2)
+_KEYWORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\Z")
+# value = token / quoted-string (RFC 2045 section 5.1)
+_TOKEN = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]+\Z")
+# pvalue may also be [[local-part] "@"] domain-name
+_ADDRESS = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]*@[A-Za-z0-9_](?:[A-Za-z0-9_.\-]*[A-Za-z0-9_])?\Z")
+# No space, ; ( ) " \ < > or comma, and = only where base64 ends
+_HARMLESS = re.compile(r"[!#$%&'*+\-./0-9:?@A-Z\[\]^_`a-z{|}~]+={0,2}\Z")
+_HARMLESS_REASON = str.maketrans(
+    {";": ",", "=": ":", "(": "[", ")": "]", '"': "'", "\\": "/", "<": "[", ">": "]"}
+)
+
+
+def format_field(authserv_id: str, results: Sequence[MethodResult]) -> HeaderField:
+    """Our field, to be inserted above all others (section 4); folded with CRLF and a tab.
+
+    `authserv_id` is the operator's. Without results the field says `none` (section 2.2, no-result).
+
+    Raises:
+        ValueError: a method, result or property that is no Keyword: a mistake of ours, not of the mail.
+    """
+    written = [list(_format_result(result)) for result in results[:MAX_RESULTS]] or [["none"]]
+    lines = [[_format_value(authserv_id)], *written]
+    text = (";" + FOLD).join(FOLD.join(_wrap(pieces)) for pieces in lines)
+    return HeaderField(FIELD_NAME, b" " + text.encode("ascii", "replace"))
+
+
+def _format_result(result: MethodResult) -> Iterator[str]:
+    """A resinfo = methodspec [reasonspec] *propspec, in pieces that each stay on one line."""
+    yield f"{_keyword(result.method)}={_keyword(result.result)}"
+    if result.reason:
+        yield f"reason={_format_reason(result.reason)}"
+    for name, value in result.properties.items():
+        written = _format_property(value)
+        if written is not None:
+            ptype, _, property_name = name.partition(".")
+            yield f"{_keyword(ptype)}.{_keyword(property_name)}={written}"
+
+
+def _format_reason(text: str) -> str:
+    readable = text[: MAX_REASON_CHARACTERS + 1].translate(_HARMLESS_REASON)
+    visible = "".join(character if " " <= character <= "~" else "?" for character in readable)
+    return f'"{visible[:MAX_REASON_CHARACTERS]}"'
+
+
+def _format_property(value: str) -> str | None:
+    """A pvalue; None where the value cannot be told."""
+    if len(value) <= MAX_VALUE_OCTETS and _HARMLESS.match(value):
+        return value if _ADDRESS.match(value) else _format_value(value)
+    domain = parse_mailbox(value[-MAX_VALUE_OCTETS:]).domain if "@" in value else None
+    return str(domain) if domain else None
+
+
+def _format_value(text: str) -> str:
+    if _TOKEN.match(text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _keyword(text: str) -> str:
+    if _KEYWORD.match(text) is None:
+        raise ValueError(f"no keyword of RFC 8601: {text!r}")
+    return text
+
+
+def _wrap(pieces: Iterable[str]) -> list[str]:
+    """Pieces on lines of at most LINE_OCTETS, or one to a line."""
+    lines: list[str] = []
+    for piece in pieces:
+        if lines and len(lines[-1]) + 1 + len(piece) <= LINE_OCTETS:
+            lines[-1] += " " + piece
+        else:
+            lines.append(piece)
+    return lines
