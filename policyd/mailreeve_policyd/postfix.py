@@ -245,13 +245,13 @@ class Answer:
 def format_answer(verdict: Verdict, moment: Stage) -> Answer:
     """A verdict as an answer to a request at `moment`, which may come later than the block that decided.
 
-    An answer carries one action: the first field to add is prepended when nothing decided, all others
-    are skipped. Text is made one line of ASCII, and cut.
+    An answer carries one action: the first field to add is prepended where the answer is DUNNO otherwise,
+    all others are skipped. Text is made one line of ASCII, and cut.
     """
     skipped = tuple(f"add-header {edit.name}" for edit in verdict.edits)
     if moment in _BEFORE_MAIL and verdict.action in _MESSAGE_ACTIONS:
         return Answer(DUNNO, (verdict.rule or verdict.action.value, *skipped), too_early=True)
-    if verdict.action is not Action.CONTINUE or not verdict.edits:
+    if not verdict.edits or _ACTIONS[verdict.action] != "DUNNO":
         return Answer(_action(_ACTIONS[verdict.action], _text(verdict)), skipped)
     if moment in _NO_PREPEND:
         return Answer(DUNNO, skipped, too_early=moment in _BEFORE_MAIL)

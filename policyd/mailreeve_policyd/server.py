@@ -50,10 +50,12 @@ class PolicyServer:
         listeners: Sequence[socket.socket],
         open_connection: Callable[[], Connection],
         max_connections: int,
+        pause_milliseconds: int = PAUSE_MILLISECONDS,
     ) -> None:
         self._listeners = tuple(listeners)
         self._open_connection = open_connection
         self._max_connections = max_connections
+        self._pause_milliseconds = pause_milliseconds
         self._lock = threading.Lock()
         self._served: dict[socket.socket, threading.Thread] = {}
         self._retiring = False
@@ -87,7 +89,7 @@ class PolicyServer:
             return
         for listener in self._listeners:
             if len(self._served) < self._max_connections and not self._accept(listener):
-                _readable((self._wake,), PAUSE_MILLISECONDS)
+                _readable((self._wake,), self._pause_milliseconds)
 
     def _accept(self, listener: socket.socket) -> bool:
         """Serve the next one, if another worker has not taken it. False if the system has no room."""

@@ -362,6 +362,7 @@ def verdict(action: Action, **parts: object) -> Verdict:
         (verdict(Action.DISCARD), b"action=DISCARD\n\n"),
         (verdict(Action.HOLD, reason="many addresses"), b"action=HOLD many addresses\n\n"),
         (verdict(Action.CONTINUE, edits=(AddHeader("X-A", "b"),)), b"action=PREPEND X-A: b\n\n"),
+        (verdict(Action.ACCEPT, edits=(AddHeader("X-A", "b"),)), b"action=PREPEND X-A: b\n\n"),
     ],
 )
 def test_a_verdict_is_an_access_action(decided: Verdict, octets: bytes) -> None:

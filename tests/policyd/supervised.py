@@ -1,0 +1,68 @@
+"""A small daemon under the supervisor, for test_supervisor.py: it answers with the word of its configuration.
+
+Started as `python supervised.py CONFIG`, where CONFIG is JSON: `word`, `listen` (a path), and what makes it
+misbehave. An answer is `action=WORD PID UID`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mailreeve_policyd.errors import ConfigError
+from mailreeve_policyd.launch import log_to_stderr
+from mailreeve_policyd.listen import UnixAddress
+from mailreeve_policyd.privileges import find_account
+from mailreeve_policyd.server import PolicyServer
+from mailreeve_policyd.supervisor import DaemonSpec, Generation, run
+from mailreeve_policyd.worker import WorkerContext
+
+Config = dict[str, Any]
+
+
+class Word:
+    """Answers with the word."""
+
+    def __init__(self, word: str) -> None:
+        self._word = word
+
+    def answer(self, attributes: Mapping[str, str]) -> bytes:
+        return f"action={self._word} {os.getpid()} {os.getuid()}\n\n".encode()
+
+
+def load(path: Path) -> Generation[Config]:
+    config: Config = json.loads(path.read_text())
+    if config.get("broken"):
+        raise ConfigError(str(path), "word", "is broken", "mend it")
+    return Generation(
+        listen=(UnixAddress(Path(config["listen"])),),
+        socket_mode=0o666,
+        workers=config.get("workers", 1),
+        drain_seconds=config.get("drain_seconds", 30.0),
+        account=find_account(config.get("user", ""), "", str(path)),
+        loaded=config,
+    )
+
+
+def serve(worker: WorkerContext, config: Config, sockets: Sequence[socket.socket]) -> None:
+    if config.get("cannot_start"):
+        raise ConfigError("serve", "word", "cannot start")
+    if config.get("dies"):
+        os._exit(3)
+    server = PolicyServer(sockets, lambda: Word(config["word"]), 100)
+    retire = (lambda: None) if config.get("stuck") else server.retire
+    worker.serving(retire, lambda: logging.getLogger().info("%s reopens", config["word"]))
+    server.serve()
+    assert threading.current_thread() is threading.main_thread()
+
+
+if __name__ == "__main__":
+    log_to_stderr("policyd")
+    sys.exit(run(DaemonSpec("policyd", lambda: load(Path(sys.argv[1])), serve)))

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from mailreeve_policyd.errors import ProtocolError
+from mailreeve_policyd.listen import Address, InetAddress, UnixAddress, bind
+from mailreeve_policyd.server import PolicyServer
+
+REQUEST = b"request=smtpd_access_policy\nprotocol_state=RCPT\nrecipient=%d\n\n"
+TIMEOUT_SECONDS = 10.0
+"""How long a test waits for what must come; nothing waits for what must not."""
+
+
+class Echo:
+    """Answers with the recipient; fails where the recipient says so."""
+
+    def answer(self, attributes: Mapping[str, str]) -> bytes:
+        recipient = attributes["recipient"]
+        if recipient == "666":
+            raise ProtocolError("not to this one")
+        if recipient == "500":
+            raise ZeroDivisionError("a bug")
+        return f"action=DUNNO {recipient}\n\n".encode()
+
+
+class Gate(Echo):
+    """Answers when the test opens the gate."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.open = threading.Event()
+
+    def answer(self, attributes: Mapping[str, str]) -> bytes:
+        self.asked.set()
+        self.open.wait(TIMEOUT_SECONDS)
+        return super().answer(attributes)
+
+
+class Running:
+    """A server in a thread of this process, at one address."""
+
+    def __init__(self, address: Address, make: Callable[[], Echo], max_connections: int) -> None:
+        self.listener = bind(address)
+        self.server = PolicyServer([self.listener.socket], make, max_connections, pause_milliseconds=5)
+        self.thread = threading.Thread(target=self.server.serve)
+        self.thread.start()
+
+    def connect(self) -> socket.socket:
+        address = self.listener.address
+        if isinstance(address, InetAddress):
+            return socket.create_connection((address.host, address.port), TIMEOUT_SECONDS)
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(TIMEOUT_SECONDS)
+        client.connect(str(address.path))
+        return client
+
+    def stop(self) -> None:
+        self.server.retire()
+        self.thread.join(TIMEOUT_SECONDS)
+        assert not self.thread.is_alive()
+        self.listener.close()
+
+
+@contextmanager
+def serving(
+    address: Address, make: Callable[[], Echo] = Echo, max_connections: int = 100
+) -> Iterator[Running]:
+    running = Running(address, make, max_connections)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(params=["unix", "inet"])
+def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
+    address: Address = InetAddress("127.0.0.1", 0)
+    if request.param == "unix":
+        address = UnixAddress(tmp_path / "s")
+    with serving(address) as server:
+        yield server
+
+
+@pytest.fixture
+def unix(tmp_path: Path) -> UnixAddress:
+    return UnixAddress(tmp_path / "s")
+
+
+def read_until(client: socket.socket, end: bytes) -> bytes:
+    received = b""
+    while not received.endswith(end):
+        chunk = client.recv(65536)
+        if not chunk:
+            return received
+        received += chunk
+    return received
+
+
+def ask(client: socket.socket, number: int) -> bytes:
+    client.sendall(REQUEST % number)
+    return read_until(client, b"\n\n")
+
+
+def test_many_requests_are_answered_on_one_connection(running: Running) -> None:
+    """Postfix keeps a connection for thousands of requests."""
+    with running.connect() as client:
+        for number in range(2000, 4000):
+            assert ask(client, number) == b"action=DUNNO %d\n\n" % number
+
+
+def test_pipelined_requests_are_answered_in_order(running: Running) -> None:
+    """Several in one segment, the last one in two pieces."""
+    octets = b"".join(REQUEST % number for number in range(100, 200))
+    with running.connect() as client:
+        client.sendall(octets[:-5])
+        client.sendall(octets[-5:])
+
+        expected = b"".join(b"action=DUNNO %d\n\n" % number for number in range(100, 200))
+        assert read_until(client, b"199\n\n") == expected
+
+
+def test_a_half_closed_connection_gets_its_answers(running: Running) -> None:
+    """Exim's readsocket says at once that it will send no more."""
+    with running.connect() as client:
+        client.sendall(REQUEST % 1 + REQUEST % 2)
+        client.shutdown(socket.SHUT_WR)
+
+        assert read_until(client, b"never") == b"action=DUNNO 1\n\naction=DUNNO 2\n\n"
+
+
+@pytest.mark.parametrize("octets", [b"GET / HTTP/1.0\n\n", b"request=other\n\n", REQUEST % 666])
+def test_a_broken_request_is_logged_and_gets_no_answer(
+    running: Running, octets: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SMTPD_POLICY_README: in case of trouble log and disconnect; what was asked before is answered."""
+    with running.connect() as client:
+        client.sendall(REQUEST % 1 + octets)
+
+        assert read_until(client, b"never") == b"action=DUNNO 1\n\n"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_bug_is_logged_with_its_traceback_and_gets_no_answer(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Postfix then does its default_action; other connections do not notice."""
+    with running.connect() as client, running.connect() as other:
+        client.sendall(REQUEST % 500)
+
+        assert read_until(client, b"never") == b""
+        assert ask(other, 7) == b"action=DUNNO 7\n\n"
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_client_that_leaves_without_reading_harms_nobody(running: Running) -> None:
+    """A reset or a closed pipe while answers are written is an ordinary end."""
+    for _ in range(5):
+        with running.connect() as rude:
+            rude.sendall(b"".join(REQUEST % number for number in range(100, 400)))
+    with running.connect() as client:
+        assert ask(client, 7) == b"action=DUNNO 7\n\n"
+
+
+def test_connections_beyond_the_bound_wait_for_their_turn(unix: UnixAddress) -> None:
+    """They stay in the backlog and are served when another one ends."""
+    with serving(unix, max_connections=1) as running, running.connect() as first:
+        assert ask(first, 1) == b"action=DUNNO 1\n\n"
+        second = running.connect()
+        second.sendall(REQUEST % 2)
+        second.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            second.recv(100)
+        second.settimeout(TIMEOUT_SECONDS)
+        first.close()
+
+        assert read_until(second, b"\n\n") == b"action=DUNNO 2\n\n"
+        second.close()
+
+
+def test_a_retiring_server_answers_what_it_has_received_and_closes(unix: UnixAddress) -> None:
+    """The request under way and those behind it are answered, then the connection ends."""
+    gate = Gate()
+    with serving(unix, lambda: gate) as running, running.connect() as client:
+        client.sendall(REQUEST % 1 + REQUEST % 2)
+        assert gate.asked.wait(TIMEOUT_SECONDS)
+        running.server.retire()
+        gate.open.set()
+
+        assert read_until(client, b"never") == b"action=DUNNO 1\n\naction=DUNNO 2\n\n"
+
+
+def test_a_retiring_server_closes_idle_connections(running: Running) -> None:
+    """Postfix keeps connections open for minutes; they must not keep an old worker alive."""
+    clients = [running.connect() for _ in range(5)]
+    for number, client in enumerate(clients):
+        ask(client, number)
+    running.server.retire()
+
+    for client in clients:
+        assert client.recv(100) == b""
+        client.close()
+    running.thread.join(TIMEOUT_SECONDS)
+    assert not running.thread.is_alive()
+
+
+def test_running_out_of_descriptors_is_logged_and_survived(
+    unix: UnixAddress, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The connection waits in the backlog until there is room; nothing dies."""
+    with serving(unix) as running, socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(TIMEOUT_SECONDS)
+        with no_descriptor_left():
+            client.connect(str(unix.path))
+            deadline = time.monotonic() + TIMEOUT_SECONDS
+            while not caplog.records and time.monotonic() < deadline:
+                running.thread.join(0.001)
+
+        assert ask(client, 2) == b"action=DUNNO 2\n\n"
+    assert "no further connection" in caplog.text
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 9, hard))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)

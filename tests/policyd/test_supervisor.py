@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REQUEST = b"request=smtpd_access_policy\n\n"
+TIMEOUT_SECONDS = 20.0
+"""How long a test waits for what must come."""
+
+
+class Supervised:
+    """The daemon of supervised.py in processes of its own, with a configuration that can be changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = folder / "config.json"
+        self.path = folder / "s"
+        self.process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+        self._lines: queue.Queue[str] = queue.Queue()
+        self.seen: list[str] = []
+
+    def configure(self, word: str, **more: Any) -> None:
+        self.config.write_text(json.dumps({"word": word, "listen": str(self.path), **more}))
+
+    def start(self, word: str, **more: Any) -> None:
+        """Start, and wait until its workers serve or it ended."""
+        self.configure(word, **more)
+        command = [sys.executable, str(Path(__file__).with_name("supervised.py")), str(self.config)]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
+        self._reader.start()
+        self.wait_for("listens at", "END")
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        with process.stderr:
+            for line in process.stderr:
+                self._lines.put(line)
+        self._lines.put("END")
+
+    def wait_for(self, *texts: str) -> str:
+        """The first line to come that holds one of the texts."""
+        while True:
+            try:
+                line = self._lines.get(timeout=TIMEOUT_SECONDS)
+            except queue.Empty:
+                raise AssertionError(f"no line with {texts} after {self.seen}") from None
+            self.seen.append(line)
+            if any(text in line for text in texts):
+                return line
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def connect(self) -> socket.socket:
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(TIMEOUT_SECONDS)
+        client.connect(str(self.path))
+        return client
+
+    def ask(self) -> tuple[str, int, int]:
+        """Word, process and user of the worker that answers a new connection."""
+        with self.connect() as client:
+            return answer(client)
+
+    def kill(self) -> None:
+        """End what is left of it."""
+        if self.process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(TIMEOUT_SECONDS)
+        assert self._reader is not None
+        self._reader.join(TIMEOUT_SECONDS)
+
+    def ended(self) -> int:
+        """Wait for the end of all its processes (which hold its standard error); the exit status."""
+        assert self.process is not None
+        if "END" not in self.seen:
+            self.wait_for("END")
+        return self.process.wait(TIMEOUT_SECONDS)
+
+
+def answer(client: socket.socket) -> tuple[str, int, int]:
+    client.sendall(REQUEST)
+    word, pid, user = client.recv(1000).decode().strip().removeprefix("action=").split()
+    return word, int(pid), int(user)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Supervised]:
+    supervised = Supervised(tmp_path)
+    yield supervised
+    supervised.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_and_stops_cleanly(daemon: Supervised, number: signal.Signals) -> None:
+    """The socket is there while it serves and gone afterwards, and the exit status is 0."""
+    daemon.start("one")
+    word, pid, _ = daemon.ask()
+
+    assert word == "one"
+    assert daemon.process is not None
+    assert pid != daemon.process.pid
+    daemon.signal(number)
+    assert daemon.ended() == 0
+    assert not daemon.path.exists()
+
+
+def test_an_open_connection_is_answered_to_its_end_when_all_processes_are_signalled(
+    daemon: Supervised,
+) -> None:
+    """Ctrl-C and service managers signal workers too: they leave it to the parent, and drain."""
+    daemon.start("one")
+    with daemon.connect() as client:
+        assert answer(client)[0] == "one"
+        assert daemon.process is not None
+        os.killpg(daemon.process.pid, signal.SIGINT)
+
+        assert client.recv(100) == b""
+    assert daemon.ended() == 0
+
+
+def test_a_bad_configuration_at_the_first_start_ends_with_78(daemon: Supervised) -> None:
+    """EX_CONFIG, and the operator reads what is wrong."""
+    daemon.start("one", broken=True)
+
+    assert daemon.ended() == os.EX_CONFIG
+    assert any("config.json:word: is broken" in line for line in daemon.seen)
+
+
+def test_workers_that_cannot_start_end_the_first_start(daemon: Supervised) -> None:
+    """A configuration that only the worker finds wrong is wrong all the same."""
+    daemon.start("one", cannot_start=True, workers=2)
+
+    assert daemon.ended() == os.EX_CONFIG
+    assert not daemon.path.exists()
+
+
+def test_an_address_in_use_ends_with_78(daemon: Supervised) -> None:
+    """Two daemons do not share a socket."""
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(daemon.path))
+        other.listen()
+        daemon.start("one")
+
+        assert daemon.ended() == os.EX_CONFIG
+    assert daemon.path.exists()
+
+
+def test_a_reload_serves_with_the_new_configuration(daemon: Supervised) -> None:
+    """New connections meet new workers; the old ones answer what they hold and end."""
+    daemon.start("one", workers=2)
+    _, old, _ = daemon.ask()
+    daemon.configure("two", workers=2)
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_for("serves with the new configuration")
+
+    word, new, _ = daemon.ask()
+    assert (word, new == old) == ("two", False)
+    daemon.signal(signal.SIGTERM)
+    assert daemon.ended() == 0
+
+
+def test_a_bad_configuration_leaves_the_old_workers_in_place(daemon: Supervised) -> None:
+    """It is said, and nothing changes."""
+    daemon.start("one")
+    before = daemon.ask()
+    daemon.configure("two", broken=True)
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_for("the old configuration stays in force")
+
+    assert daemon.ask() == before
+
+
+def test_new_workers_that_cannot_start_leave_the_old_ones_in_place(daemon: Supervised) -> None:
+    """The old ones retire only when the new ones serve."""
+    daemon.start("one")
+    before = daemon.ask()
+    daemon.configure("two", cannot_start=True)
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_for("the old one stays in force")
+
+    assert daemon.ask() == before
+
+
+def test_a_changed_listen_address_asks_for_a_restart(daemon: Supervised, tmp_path: Path) -> None:
+    """The rest of the new configuration is taken."""
+    daemon.start("one")
+    daemon.configure("two", listen=str(tmp_path / "other"))
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_for("takes effect at the next restart")
+    daemon.wait_for("serves with the new configuration")
+
+    assert daemon.ask()[0] == "two"
+
+
+def test_a_dead_worker_is_replaced(daemon: Supervised) -> None:
+    """Connections wait in the socket meanwhile."""
+    daemon.start("one")
+    _, pid, _ = daemon.ask()
+    os.kill(pid, signal.SIGKILL)
+    daemon.wait_for("died (signal 9)")
+
+    word, new, _ = daemon.ask()
+    assert (word, new == pid) == ("one", False)
+
+
+def test_a_worker_that_dies_at_once_again_and_again_is_restarted_more_and_more_slowly(
+    daemon: Supervised,
+) -> None:
+    """The configuration once worked, so the daemon goes on trying, without burning the machine."""
+    daemon.start("one")
+    delays = []
+    for _ in range(3):
+        os.kill(daemon.ask()[1], signal.SIGKILL)
+        delays.append(daemon.wait_for("replaced in").split("replaced in ")[1].split()[0])
+
+    assert delays == ["0.5", "1", "2"]
+
+
+def test_workers_end_when_their_parent_is_killed(daemon: Supervised) -> None:
+    """Nobody would reload or stop them; every worker notices, whichever was forked last."""
+    daemon.start("one", workers=3)
+    daemon.signal(signal.SIGKILL)
+    for _ in range(3):
+        daemon.wait_for("the parent process is gone")
+
+    assert daemon.ended() == -signal.SIGKILL
+
+
+def test_a_worker_that_does_not_finish_in_time_ends_itself(daemon: Supervised) -> None:
+    """The drain is bounded."""
+    daemon.start("one", stuck=True, drain_seconds=0.05)
+    daemon.signal(signal.SIGTERM)
+    daemon.wait_for("not finished after 0.05 seconds")
+
+    assert daemon.ended() == 0
+
+
+def test_a_worker_that_does_not_even_listen_is_killed(daemon: Supervised) -> None:
+    """A stopped process, or one that hangs in C: the parent has the last word."""
+    daemon.start("one", drain_seconds=0.0)
+    os.kill(daemon.ask()[1], signal.SIGSTOP)
+    daemon.signal(signal.SIGTERM)
+    daemon.wait_for("retiring for too long: killed")
+
+    assert daemon.ended() == 0
+
+
+def test_a_second_signal_stops_at_once(daemon: Supervised) -> None:
+    """An operator who does not want to wait does not have to."""
+    daemon.start("one", stuck=True, drain_seconds=3000.0)
+    daemon.signal(signal.SIGTERM)
+    daemon.wait_for("finishing what is under way")
+    daemon.signal(signal.SIGTERM)
+    daemon.wait_for("stopping at once")
+
+    assert daemon.ended() == 0
+
+
+def test_sigusr1_has_every_worker_reopen_its_files(daemon: Supervised) -> None:
+    """After logrotate."""
+    daemon.start("one", workers=2)
+    daemon.signal(signal.SIGUSR1)
+    daemon.wait_for("one reopens")
+    daemon.wait_for("one reopens")
+
+
+def test_root_becomes_the_configured_user(daemon: Supervised, tmp_path: Path) -> None:
+    """Before the first worker is forked; who is not root stays who he is."""
+    nobody = pwd.getpwnam("nobody").pw_uid
+    if os.geteuid() == 0:
+        for folder in (tmp_path, *tmp_path.parents[:2]):
+            folder.chmod(0o755)
+    daemon.start("one", user="nobody")
+
+    assert daemon.ask()[2] == (nobody if os.geteuid() == 0 else os.geteuid())
+    assert daemon.path.stat().st_uid == (nobody if os.geteuid() == 0 else os.geteuid())
+
+
+def test_an_unknown_user_is_a_mistake_of_the_operator(daemon: Supervised) -> None:
+    """It is named, and nothing starts."""
+    daemon.start("one", user="no-such-user-here")
+
+    assert daemon.ended() == os.EX_CONFIG
+    assert any("no user 'no-such-user-here'" in line for line in daemon.seen)
