@@ -46,7 +46,8 @@ class Fact:
 
     `known_from` is the first stage at which a door knows it; a door that is missing never does.
     `read` gives None where the fact is absent. `words` is the closed set of a WORD fact. `needs` names
-    the evidence that must be gathered before `read` (spf, spf_helo, iprev), else None.
+    the evidence that must be gathered before `read` (spf, spf_helo, iprev), else None. `maybe` gives what
+    a LIST fact may also hold, but cannot be known now.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Fact:
     read: Callable[[Transaction], FactValue | None]
     words: frozenset[str] = frozenset()
     needs: str | None = None
+    maybe: Callable[[Transaction], tuple[str, ...]] | None = None
 
 
 def _both(stage: Stage) -> Mapping[Door, Stage]:
@@ -110,6 +112,20 @@ def _dkim(transaction: Transaction) -> FactValue | None:
     results = transaction.evidence.results if transaction.evidence else ()
     words = {found.result for found in results_of(results, "dkim")}
     return next((word for word in _DKIM_ORDER if word in words), "none")
+
+
+def _dkim_domains_maybe(transaction: Transaction) -> tuple[str, ...]:
+    results = transaction.evidence.results if transaction.evidence else ()
+    unknown = [found for found in results_of(results, "dkim") if found.result == CANNOT_KNOW]
+    return tuple(found.properties.get("header.d", "") for found in unknown)
+
+
+def _dmarc_policy(transaction: Transaction) -> FactValue | None:
+    evidence = transaction.evidence
+    if evidence is None or evidence.dmarc_policy is not None:
+        return evidence.dmarc_policy if evidence else None
+    dmarc = evidence.result("dmarc")  # no policy because there is no record, or because DNS was away?
+    return CANNOT_KNOW if dmarc is not None and dmarc.result == CANNOT_KNOW else None
 
 
 def _words(*words: str) -> frozenset[str]:
@@ -184,12 +200,11 @@ _CATALOGUE: tuple[Fact, ...] = (
     Fact("dkim", FactType.WORD, "what the DKIM signatures come to: pass if one passes",
          _MESSAGE, _dkim, _words("pass", "fail", "neutral", "policy", "none", "temperror", "permerror")),
     Fact("dkim_domains", FactType.LIST, "the domains (d=) whose signatures pass",
-         _MESSAGE, lambda t: t.evidence.dkim_domains if t.evidence else ()),
+         _MESSAGE, lambda t: t.evidence.dkim_domains if t.evidence else (), maybe=_dkim_domains_maybe),
     Fact("dmarc", FactType.WORD, "the DMARC result (RFC 9989); none without a record",
          _MESSAGE, _result("dmarc"), _words("pass", "fail", "none", "temperror", "permerror")),
     Fact("dmarc_policy", FactType.WORD, "the policy that applies, after sp, np, t=y; absent without record",
-         _MESSAGE, lambda t: t.evidence.dmarc_policy if t.evidence else None,
-         _words("none", "quarantine", "reject")),
+         _MESSAGE, _dmarc_policy, _words("none", "quarantine", "reject", "temperror")),
 )  # fmt: skip
 
 FACTS: Mapping[str, Fact] = {fact.name: fact for fact in _CATALOGUE}

@@ -1,0 +1,173 @@
+"""A limit store in this process's memory: for the expect lines of a rules file, and for tests.
+
+Keeps every promise of DESIGN.md section 5 for as long as it lives, but shares nothing between processes and
+forgets all at its end: no daemon counts in it. Knows no rules.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from mailreeve_policyd.limits import Charge, Unit, Usage
+from mailreeve_policyd.limits_judge import Judgement, judge
+from mailreeve_policyd.limits_window import (
+    MICROSECONDS,
+    Buckets,
+    bucket_of,
+    bucket_to_leave,
+    leaves_at,
+    microseconds,
+    period_seconds,
+    units_in,
+    with_units,
+    within_window,
+)
+
+SWEEP_EVERY = 4096
+"""Calls between two sweeps of what has expired: rare enough to cost nothing, often enough to stay small."""
+
+
+class MemoryStore:
+    """A LimitStore in memory. `clock` gives seconds since the epoch."""
+
+    def __init__(self, clock: Callable[[], float], remember_seconds: int = 3600) -> None:
+        self._clock = clock
+        self._remember = remember_seconds * MICROSECONDS
+        self._lock = threading.Lock()
+        self._counters: dict[bytes, tuple[int, Buckets]] = {}
+        self._members: dict[bytes, dict[bytes, int]] = {}
+        self._marks: dict[tuple[bytes, bytes], int] = {}
+        self._calls = 0
+
+    def charge(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
+        """Charge all or nothing: LimitStore.charge."""
+        with self._lock:
+            now = microseconds(self._clock())
+            judgement = self._judge(charges, now)
+            if not judgement.refused:
+                self._write(judgement, now)
+            return judgement.usages
+
+    def usage(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
+        """What `charge` would answer: LimitStore.usage."""
+        with self._lock:
+            return self._judge(charges, microseconds(self._clock())).usages
+
+    def close(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._counters.clear()
+            self._members.clear()
+            self._marks.clear()
+
+    def _judge(self, charges: Sequence[Charge], now: int) -> _Judgement:
+        def window_of(charge: Charge) -> _Counter | _Members:
+            if charge.limit.unit is Unit.DISTINCT:
+                return _Members(self._members, charge, now)
+            return _Counter(self._counters, charge, now)
+
+        def is_marked(key: bytes, mark: bytes) -> bool:
+            # later than a whole time from now: written before the clock was set back
+            return now < self._marks.get((key, mark), 0) <= now + 2 * self._remember
+
+        return judge(charges, now, window_of, is_marked)
+
+    def _write(self, judgement: _Judgement, now: int) -> None:
+        for window in judgement.windows.values():
+            window.write()
+        for mark in judgement.marks:
+            self._marks[mark] = now + self._remember
+        self._calls += 1
+        if self._calls % SWEEP_EVERY == 0:
+            self._sweep(now)
+
+    def _sweep(self, now: int) -> None:
+        self._marks = {mark: ends for mark, ends in self._marks.items() if ends > now}
+        self._counters = {key: kept for key, kept in self._counters.items() if kept[0] > now}
+        self._members = {
+            key: members for key, members in self._members.items() if max(members.values(), default=0) >= now
+        }
+
+
+class _Counter:
+    """A key that counts messages, recipients or bytes (limits_judge.Window)."""
+
+    __slots__ = ("_buckets", "_current", "_kept", "_key", "_period", "added", "held")
+
+    def __init__(self, kept: dict[bytes, tuple[int, Buckets]], charge: Charge, now: int) -> None:
+        self._kept = kept
+        self._key = charge.key
+        self._period = period_seconds(charge.limit)
+        self._current = bucket_of(now, self._period)
+        _, buckets = kept.get(charge.key, (0, []))
+        self._buckets = within_window(buckets, self._current)
+        self.held = units_in(self._buckets)
+        self.added = 0
+
+    def weight(self, charge: Charge) -> int:
+        return charge.amount
+
+    def asked(self, charge: Charge) -> int:
+        return self.added + charge.amount
+
+    def add(self, charge: Charge) -> None:
+        self.added += charge.amount
+
+    def frees(self, charge: Charge, surplus: int) -> int:
+        del charge
+        return leaves_at(bucket_to_leave(self._buckets, surplus), self._period)
+
+    def write(self) -> None:
+        if self.added:
+            ends = leaves_at(self._current, self._period)
+            self._kept[self._key] = (ends, with_units(self._buckets, self._current, self.added))
+
+
+class _Members:
+    """A key that counts distinct values (limits_judge.Window).
+
+    Each member is kept with the last moment at which it is in the window: one period after it was seen.
+    """
+
+    __slots__ = ("_ends", "_kept", "_key", "_members", "_seen", "added", "held")
+
+    def __init__(self, kept: dict[bytes, dict[bytes, int]], charge: Charge, now: int) -> None:
+        self._kept = kept
+        self._key = charge.key
+        self._ends = now + period_seconds(charge.limit) * MICROSECONDS
+        self._members = {member: ends for member, ends in kept.get(charge.key, {}).items() if ends >= now}
+        self._seen: set[bytes] = set()
+        self.held = len(self._members)
+        self.added = 0
+
+    def weight(self, charge: Charge) -> int:
+        member = _member(charge)
+        return 0 if member in self._seen or member in self._members else 1
+
+    def asked(self, charge: Charge) -> int:
+        return len(self._seen | {_member(charge)})
+
+    def add(self, charge: Charge) -> None:
+        self.added += self.weight(charge)
+        self._seen.add(_member(charge))
+
+    def frees(self, charge: Charge, surplus: int) -> int:
+        staying = self._seen | {_member(charge)}
+        leaving = sorted(ends for member, ends in self._members.items() if member not in staying)
+        return min(leaving[surplus - 1], self._ends) + 1
+
+    def write(self) -> None:
+        if self._seen:
+            # one that ends later was seen before the clock was set back
+            kept = {member: min(ends, self._ends) for member, ends in self._members.items()}
+            self._kept[self._key] = kept | dict.fromkeys(self._seen, self._ends)
+
+
+_Judgement = Judgement[_Counter | _Members]
+
+
+def _member(charge: Charge) -> bytes:
+    if charge.member is None:
+        raise ValueError(f"rule {charge.rule}: a distinct limit without a member")
+    return charge.member
