@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Protocol
 
 from mailreeve_policyd.audit import AuditLog
@@ -22,11 +23,12 @@ from mailreeve_policyd.verdict import Verdict
 log = logging.getLogger(__name__)
 
 
+Needs = Callable[[tuple[Stage, ...]], frozenset[str]]
+"""The evidence that the rules of these blocks ask for (rules.Ruleset.needs)."""
+
+
 class Decider(Protocol):
     """The one decision point: policy.Policy. Safe from any thread."""
-
-    def needs(self, stages: tuple[Stage, ...]) -> frozenset[str]:
-        """The evidence that the rules of these blocks ask for."""
 
     def decide(self, transaction: Transaction, stages: tuple[Stage, ...]) -> Verdict:
         """Run these blocks, in order, as one decision and one charge."""
@@ -37,13 +39,16 @@ class PolicyDoor:
 
     def __init__(
         self,
+        *,
         policy: Decider,
+        needs: Needs,
         decides: frozenset[Stage],
         gather: Gather,
         audit: AuditLog,
         stopwatch: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.policy = policy
+        self.needs = cache(needs)  # of a few combinations of blocks, asked at every request
         self.decides = decides
         self.gather = gather
         self.audit = audit
@@ -82,7 +87,7 @@ class PolicyConnection:
 
     def _decide(self, transaction: Transaction, stages: tuple[Stage, ...], started: float) -> bytes:
         door = self._door
-        transaction = self._blocks.with_evidence(transaction, door.policy.needs(stages), door.gather)
+        transaction = self._blocks.with_evidence(transaction, door.needs(stages), door.gather)
         gathered = door.stopwatch()
         verdict = door.policy.decide(transaction, stages)
         answer = format_answer(verdict, transaction.stage)

@@ -8,8 +8,11 @@ import sys
 from typing import Literal, TypeVar
 
 from mailreeve_policyd.config import Configuration
-from mailreeve_policyd.listen import Address, parse_listen
+from mailreeve_policyd.errors import ConfigError
+from mailreeve_policyd.facts import Door
+from mailreeve_policyd.listen import HINT, Address, parse_listen
 from mailreeve_policyd.privileges import find_account
+from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.supervisor import Generation
 
 LoadedT = TypeVar("LoadedT")
@@ -54,9 +57,17 @@ def generation_of(configuration: Configuration, daemon: DaemonName, loaded: Load
     )
 
 
+def doors_of(configuration: Configuration) -> dict[Stage, Door]:
+    """Which daemon decides each stage, for the rules: they may ask what that daemon knows."""
+    policy = dict.fromkeys(configuration.stages("policyd"), Door.POLICY)
+    return policy | dict.fromkeys(configuration.stages("milter"), Door.MILTER)
+
+
 def _addresses(texts: str | tuple[str, ...], file: str, key: str) -> tuple[Address, ...]:
     if isinstance(texts, str):
         return (parse_listen(texts, file, key),)
+    if not texts:
+        raise ConfigError(file, key, "names no address", HINT)
     return tuple(parse_listen(text, file, f"{key}[{position}]") for position, text in enumerate(texts))
 
 

@@ -1,0 +1,102 @@
+"""`mailreeve policyd`: from the configuration to workers that answer Postfix. Only puts parts together."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mailreeve_policyd.audit import open_audit_log
+from mailreeve_policyd.blocks import Gather
+from mailreeve_policyd.config import Configuration, load_configuration
+from mailreeve_policyd.door import PolicyDoor
+from mailreeve_policyd.evidence import gather_envelope_evidence
+from mailreeve_policyd.facts import Door
+from mailreeve_policyd.judgement import OnUnknown
+from mailreeve_policyd.launch import doors_of, generation_of, log_to_stderr
+from mailreeve_policyd.limits_open import open_store
+from mailreeve_policyd.policy import Policy
+from mailreeve_policyd.resolver_dns import BudgetResolver, open_resolver
+from mailreeve_policyd.rules import Ruleset, load_ruleset
+from mailreeve_policyd.server import PolicyServer
+from mailreeve_policyd.supervisor import DaemonSpec, Generation, run
+from mailreeve_policyd.transaction import Evidence, Transaction
+from mailreeve_policyd.worker import WorkerContext
+
+log = logging.getLogger(__name__)
+
+SPARE_DESCRIPTORS = 200
+"""Beside those of the connections: stores (one a thread that waits for Redis), DNS, files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What one reading of the files came to."""
+
+    configuration: Configuration
+    ruleset: Ruleset
+
+
+def run_policyd(config_path: Path) -> int:
+    """Run the policy daemon until it is told to stop; the exit status, 78 for a mistake in its files."""
+    log_to_stderr("policyd")
+    return run(DaemonSpec("policyd", lambda: load_policyd(config_path), serve_policyd))
+
+
+def load_policyd(config_path: Path) -> Generation[Loaded]:
+    """Read the configuration and the rules, whose `expect` lines run.
+
+    Raises:
+        ConfigError: a mistake in either; nothing was changed.
+    """
+    configuration = load_configuration(config_path)
+    ruleset = load_ruleset(configuration.resolve(configuration.settings.rules), doors_of(configuration))
+    return generation_of(configuration, "policyd", Loaded(configuration, ruleset))
+
+
+def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket.socket]) -> None:
+    """Be one worker: answer on these sockets until the supervisor retires it."""
+    configuration = loaded.configuration
+    settings = configuration.settings
+    _raise_descriptor_limit(settings.policyd.max_connections + SPARE_DESCRIPTORS)
+    audit = open_audit_log(configuration, "policyd")
+    store = open_store(configuration)
+    door = PolicyDoor(
+        policy=Policy(loaded.ruleset, store, Door.POLICY, OnUnknown(settings.on_unknown)),
+        needs=loaded.ruleset.needs,
+        decides=configuration.stages("policyd"),
+        gather=_gatherer(configuration),
+        audit=audit,
+    )
+    server = PolicyServer(sockets, door.connection, settings.policyd.max_connections)
+    worker.serving(server.retire, audit.reopen)
+    try:
+        server.serve()
+    finally:
+        store.close()
+
+
+def _gatherer(configuration: Configuration) -> Gather:
+    resolver = open_resolver(configuration)
+    seconds = configuration.settings.dns.message_budget_seconds
+
+    def gather(transaction: Transaction, needs: frozenset[str]) -> Evidence:
+        return gather_envelope_evidence(transaction, needs, BudgetResolver(resolver, seconds))
+
+    return gather
+
+
+def _raise_descriptor_limit(wanted: int) -> None:
+    """Most systems give a process 1024 until it asks for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("only %d open files are allowed, policyd.max_connections may need %d", allowed, wanted)
