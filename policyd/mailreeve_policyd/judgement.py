@@ -1,0 +1,142 @@
+"""What the rules say of a transaction before any limit is asked: the words between rules/ and policy.py.
+
+Knows no rules language and no store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import Protocol
+
+from mailreeve_policyd.limits import Charge
+from mailreeve_policyd.smtp import Reply, Stage
+from mailreeve_policyd.transaction import Transaction
+from mailreeve_policyd.verdict import Action, AddHeader
+
+
+class OnUnknown(Enum):
+    """What a rule does when a fact that it needs cannot be known now."""
+
+    DEFER = "defer"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A rule's decision. `reply` stands with DEFER and REJECT, `reason` with HOLD and DISCARD."""
+
+    stage: Stage
+    rule: str
+    action: Action
+    reply: Reply | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What a rule does that decides nothing: a header field to add, or else a warning."""
+
+    rule: str
+    edit: AddHeader | None = None
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long until a request could pass; `longest` is None where no wait helps."""
+
+    longest: timedelta | None
+    can_never_pass: bool = False
+    """Is the request larger than the limit by itself?"""
+
+
+class Consequence(Protocol):
+    """What an exceeded limit does."""
+
+    @property
+    def action(self) -> Action | None:
+        """The action that it decides; None for a remark."""
+
+    def decide(self, transaction: Transaction, wait: Wait) -> Decision:
+        """The decision, where there is an action."""
+
+    def remark(self, transaction: Transaction) -> Remark:
+        """The remark, where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A limit that applies and waits for the store's answer; `position` is the rule's in its block."""
+
+    position: int
+    charge: Charge
+    consequence: Consequence
+
+
+@dataclass(frozen=True, slots=True)
+class BlockJudgement:
+    """One stage's rules down to the first that decides whatever the limits say (`decision`)."""
+
+    stage: Stage
+    pending: tuple[Pending, ...] = ()
+    remarks: tuple[tuple[int, Remark], ...] = ()
+    """Each with its rule's position in the block."""
+    decision: Decision | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """All stages' rules, in the order of the stages. `unknown` names facts that some rule needed."""
+
+    blocks: tuple[BlockJudgement, ...]
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """One charge for all blocks: what the store is asked."""
+        return tuple(pending.charge for block in self.blocks for pending in block.pending)
+
+
+class Outcome(Enum):
+    """What became of a rule."""
+
+    HELD = "held"
+    DID_NOT_HOLD = "did not hold"
+    UNKNOWN = "cannot be known"
+    WITHIN = "within its limit"
+    EXCEEDED = "exceeded"
+    DOES_NOT_COUNT = "does not count this"
+    NOT_REACHED = "not reached"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rule of a decision, for a person. `detail` is printable: the facts that it asked, or the usage."""
+
+    stage: Stage
+    rule: str
+    line: int
+    outcome: Outcome
+    detail: str = ""
+
+    def __str__(self) -> str:
+        head = f"{self.stage.value} {self.rule}: {self.outcome.value}"
+        return f"{head} ({self.detail})" if self.detail else head
+
+
+class Judge(Protocol):
+    """The rules, as the decision point sees them."""
+
+    def needs(self, stages: Iterable[Stage]) -> frozenset[str]:
+        """The evidence that the rules of these stages ask."""
+
+    def judge(self, transaction: Transaction, stages: Iterable[Stage], on_unknown: OnUnknown) -> Judgement:
+        """What the rules of these stages say of a transaction."""
+
+    def steps(
+        self, transaction: Transaction, stages: Sequence[Stage], on_unknown: OnUnknown
+    ) -> tuple[Step, ...]:
+        """The same, rule by rule; a limit that applies is WITHIN until the store has said."""

@@ -1,0 +1,195 @@
+"""Nodes to a Ruleset: names are resolved, types compared, stages and doors checked. Runs no expect line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mailreeve_policyd.facts import Door, Fact, FactType
+from mailreeve_policyd.judgement import OnUnknown
+from mailreeve_policyd.rules.actions import Decide, Note, compile_action
+from mailreeve_policyd.rules.charging import Counter, compile_limit
+from mailreeve_policyd.rules.conditions import comparisons_of, compile_condition
+from mailreeve_policyd.rules.nodes import (
+    ActionNode,
+    AllOf,
+    Comparison,
+    Condition,
+    LimitNode,
+    Operator,
+    RuleNode,
+    RulesFile,
+    Text,
+    Word,
+)
+from mailreeve_policyd.rules.ruleset import Rule, Ruleset
+from mailreeve_policyd.rules.scope import Scope
+from mailreeve_policyd.rules.sets import NamedSet, ReadFile, entry_of, load_set
+from mailreeve_policyd.rules.source import Mistake, Place, one_of, quote, suggest
+from mailreeve_policyd.rules.tables import Table, load_table
+from mailreeve_policyd.smtp import Stage
+
+MAX_RULES = 2000
+"""Of one file: a decision reads them one after another."""
+
+MAX_NAME = 64
+"""Characters of a rule's name: it stands in replies, logs and metrics."""
+
+_STAGE_HINTS = {
+    "recipient": "rcpt", "sender": "mail", "eom": "end-of-message", "end_of_message": "end-of-message",
+    "ehlo": "helo", "client": "connect", "body": "end-of-message", "eod": "end-of-message",
+    "message": "end-of-message", "end-of-data": "end-of-message", "from": "mail", "to": "rcpt",
+}  # fmt: skip
+
+
+class Names:
+    """Sets and tables of a file, loaded once; a compilation may add to a set."""
+
+    def __init__(self, sets: Mapping[str, NamedSet], tables: Mapping[str, Table]) -> None:
+        self.sets = sets
+        self.tables = tables
+
+    def with_members(self, members: Mapping[str, Iterable[str]], at: Place) -> Names:
+        """The same with entries added to sets; what is wrong with one is told as standing `at`."""
+        added = {
+            name: self.sets[name].with_entries(entry_of(Text(at, text)) for text in texts)
+            for name, texts in members.items()
+        }
+        return Names({**self.sets, **added}, self.tables)
+
+
+def load_names(parsed: RulesFile, folder: Path, read_file: ReadFile) -> Names:
+    """The sets and tables of a file.
+
+    Raises:
+        Mistake: a name stands twice, or a file is missing.
+        ConfigError: a file is no set or table.
+    """
+    words = [*(node.name for node in parsed.sets), *(node.name for node in parsed.tables)]
+    _check_unique(words, "set or table")
+    return Names(
+        {node.name.text: load_set(node, folder, read_file) for node in parsed.sets},
+        {node.name.text: load_table(node, folder, read_file) for node in parsed.tables},
+    )
+
+
+def _check_unique(words: Iterable[Word], kind: str) -> None:
+    first: dict[str, Word] = {}
+    for word in words:
+        other = first.setdefault(word.text, word)
+        if other is not word:
+            problem = f"the name {quote(word.text)} is taken by the {kind} of line {other.at.line}"
+            raise Mistake(word.at, problem, "each has its own name")
+
+
+def compile_rules(parsed: RulesFile, file: str, doors: Mapping[Stage, Door], names: Names) -> Ruleset:
+    """All blocks, compiled. Several blocks of one stage are one, in the order of the file.
+
+    Raises:
+        Mistake: the first rule that means nothing.
+        ConfigError: an entry of a set or table file cannot be what a rule needs.
+    """
+    nodes = [node for block in parsed.blocks for node in block.rules]
+    _check_unique([node.name for node in nodes], "rule")
+    if len(nodes) > MAX_RULES:
+        raise Mistake(nodes[MAX_RULES].name.at, f"more than {MAX_RULES} rules", "name many values in a set")
+    rules: list[Rule] = []
+    notes: list[str] = []
+    for block in parsed.blocks:
+        stage, door = deciding(block.stage, doors)
+        scope = Scope(stage, door, names.sets, names.tables)
+        for node in block.rules:
+            rules.append(_compile_rule(node, scope))
+            notes += _notes(node, rules[-1])
+    blocks = {stage: tuple(rule for rule in rules if rule.stage is stage) for stage in Stage}
+    return Ruleset(
+        file, tuple(rules), tuple(notes), {stage: found for stage, found in blocks.items() if found}
+    )
+
+
+def parse_stage(word: Word) -> Stage:
+    """A stage by its name.
+
+    Raises:
+        Mistake: there is none of this name.
+    """
+    try:
+        return Stage(word.text)
+    except ValueError:
+        stages = [stage.value for stage in Stage]
+        meant = _STAGE_HINTS.get(word.text.lower())
+        hint = f"did you mean `{meant}`?" if meant else suggest(word.text, stages)
+        raise Mistake(
+            word.at, f"unknown stage {quote(word.text)}", hint or f"stages: {one_of(stages)}"
+        ) from None
+
+
+def deciding(word: Word, doors: Mapping[Stage, Door]) -> tuple[Stage, Door]:
+    """A stage by its name, and who decides it.
+
+    Raises:
+        Mistake: there is none of this name, or nobody decides it.
+    """
+    stage = parse_stage(word)
+    door = doors.get(stage)
+    if door is None:
+        hint = f'add "{stage.value}" to `decides` of [policyd] or [milter] in mailreeve.toml'
+        raise Mistake(word.at, f"nobody decides {stage.value}", hint)
+    return stage, door
+
+
+def _compile_rule(node: RuleNode, scope: Scope) -> Rule:
+    name = node.name.text
+    if len(name) > MAX_NAME:
+        raise Mistake(node.name.at, f"the name of this rule is longer than {MAX_NAME} characters")
+    body = _compile_body(node.body, name, scope)
+    condition = compile_condition(node.condition, scope) if node.condition is not None else None
+    asks = tuple(scope.fact(comparison.subject) for comparison in comparisons_of(node.condition))
+    asks = tuple({fact.name: fact for fact in asks}.values())
+    facts = (*asks, *body.facts)
+    return Rule(name, scope.stage, node.name.at.line, condition, _on_unknown(node), asks, facts, body)
+
+
+def _compile_body(node: ActionNode | LimitNode, name: str, scope: Scope) -> Decide | Note | Counter:
+    if isinstance(node, LimitNode):
+        return compile_limit(node, name, scope)
+    return compile_action(node, name, scope)
+
+
+def _on_unknown(node: RuleNode) -> OnUnknown | None:
+    word = node.on_unknown
+    if word is None:
+        return None
+    try:
+        return OnUnknown(word.text)
+    except ValueError:
+        words = [each.value for each in OnUnknown]
+        hint = suggest(word.text, words) or f"write {one_of(words)}"
+        raise Mistake(word.at, f"unknown {quote(word.text)} after `on-unknown`", hint) from None
+
+
+# Notes: what is right, but perhaps not what was meant
+
+
+def _notes(node: RuleNode, rule: Rule) -> Iterable[str]:
+    if isinstance(rule.body, Counter):
+        absent = [fact.name for fact in rule.body.keys if not _is_there(fact, node.condition)]
+        if absent:
+            yield f"line {rule.line}: {rule.name} does not count mail without {one_of(absent)}"
+    for comparison in comparisons_of(node.condition):
+        if comparison.operator is Operator.PRESENT and _is_always_there(comparison, rule):
+            name = comparison.subject.name
+            yield f"line {rule.line}: {name} is always there; write `{name} is pass`, or another of its words"
+
+
+def _is_always_there(comparison: Comparison, rule: Rule) -> bool:
+    names = [fact.name for fact in rule.asks if fact.type is FactType.WORD and fact.name != "dmarc_policy"]
+    return not comparison.subject.is_attribute and comparison.subject.name in names
+
+
+def _is_there(fact: Fact, condition: Condition | None) -> bool:
+    """Is the fact there whenever the condition holds?"""
+    if fact.type is FactType.WORD or fact.name == "client_address":
+        return True
+    parts = condition.parts if isinstance(condition, AllOf) else (condition,)
+    return any(isinstance(part, Comparison) and part.subject.name == fact.name for part in parts)

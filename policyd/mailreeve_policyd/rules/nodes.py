@@ -1,0 +1,249 @@
+"""What the parser hands to the compiler: the rules file as values, each with its place. No meaning yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from mailreeve_policyd.rules.source import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A bare word: a name, or a word of a closed set."""
+
+    at: Place
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A quoted text, its escapes resolved."""
+
+    at: Place
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """An IP address, with or without a prefix length, as it was written."""
+
+    at: Place
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A whole number, not negative."""
+
+    at: Place
+    value: int
+
+
+Value = Text | Network | Number | Word
+
+
+@dataclass(frozen=True, slots=True)
+class ValueList:
+    """`(a, b, c)`; at least one."""
+
+    at: Place
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is asked: a fact by its name, or an attribute by the door's name for it."""
+
+    at: Place
+    name: str
+    is_attribute: bool = False
+
+
+class Operator(Enum):
+    """The words between a subject and what it is compared with."""
+
+    PRESENT = ""
+    IS = "is"
+    IS_NOT = "is not"
+    BELOW = "<"
+    AT_MOST = "<="
+    ABOVE = ">"
+    AT_LEAST = ">="
+    IN = "in"
+    HAS = "has"
+    UNDER = "under"
+    MATCHES = "matches"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`subject operator right`; `right` is None for PRESENT, and a Text with slashes cut for MATCHES."""
+
+    subject: Subject
+    operator: Operator
+    right: Value | ValueList | None = None
+    ignore_case: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """`not inner`."""
+
+    inner: Condition
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """`a or b or c`."""
+
+    parts: tuple[Condition, ...]
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """`a and b and c`."""
+
+    parts: tuple[Condition, ...]
+    depth: int
+
+
+Condition = Comparison | Not | AnyOf | AllOf
+
+
+@dataclass(frozen=True, slots=True)
+class ActionNode:
+    """An action with its one argument."""
+
+    verb: Word
+    argument: Text | None
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """`15 minutes`: the count is None where none is written."""
+
+    count: Number | None
+    unit: Word
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a limit is counted by; `prefix` as in `client_address/48`."""
+
+    subject: Subject
+    prefix: Number | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """`60 recipients/minute`, or `5 distinct FACT/hour` with `distinct` set and `unit` None."""
+
+    maximum: Number
+    unit: Word | None
+    distinct: Key | None
+    period: Period
+
+
+@dataclass(frozen=True, slots=True)
+class FromTable:
+    """`quotas[sasl_username] or 1000 recipients/day`."""
+
+    table: Word
+    key: Subject
+    default: Spec | None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitNode:
+    """`limit QUOTA per KEY, KEY else ACTION`."""
+
+    quota: Spec | FromTable
+    keys: tuple[Key, ...]
+    otherwise: ActionNode | None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleNode:
+    """`NAME: BODY if CONDITION on-unknown WORD`."""
+
+    name: Word
+    body: ActionNode | LimitNode
+    condition: Condition | None
+    on_unknown: Word | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetNode:
+    """A set: `entries` where they stand in the file, else what `backend` (file) it comes from."""
+
+    name: Word
+    entries: tuple[Value, ...] = ()
+    backend: Word | None = None
+    argument: Text | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TableNode:
+    """A table and what it comes from."""
+
+    name: Word
+    backend: Word
+    argument: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """`at STAGE { ... }`."""
+
+    stage: Word
+    rules: tuple[RuleNode, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """`sasl_username = "bob"` of an expect line."""
+
+    subject: Subject
+    value: Value | ValueList
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """`staff has "bob"` of an expect line."""
+
+    set_name: Word
+    entry: Text
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """`after 60 times in 10 minutes`."""
+
+    times: Number
+    word: Word
+    within: Period | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectNode:
+    """`expect ACTION at STAGE with ... where ... after ...`."""
+
+    at: Place
+    action: Word
+    stage: Word
+    givens: tuple[Given, ...]
+    members: tuple[Member, ...]
+    after: After | None
+
+
+@dataclass(frozen=True, slots=True)
+class RulesFile:
+    """The statements, each kind in the order in which it stands in the file."""
+
+    sets: tuple[SetNode, ...]
+    tables: tuple[TableNode, ...]
+    blocks: tuple[Block, ...]
+    expects: tuple[ExpectNode, ...]

@@ -1,0 +1,163 @@
+"""The compiled rules, and what they say of a transaction. Asks no store and no network; holds no state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mailreeve_policyd.escape import escape
+from mailreeve_policyd.facts import Fact
+from mailreeve_policyd.judgement import (
+    BlockJudgement,
+    Decision,
+    Judgement,
+    OnUnknown,
+    Outcome,
+    Pending,
+    Remark,
+    Step,
+    Wait,
+)
+from mailreeve_policyd.rules.actions import Decide, Note, cannot_know
+from mailreeve_policyd.rules.charging import Counter
+from mailreeve_policyd.rules.conditions import Test
+from mailreeve_policyd.rules.scope import is_unknown, shown
+from mailreeve_policyd.smtp import Stage
+from mailreeve_policyd.transaction import Transaction
+from mailreeve_policyd.verdict import Action
+
+_NO_WAIT = Wait(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule, compiled. `asks` are the facts of its condition, `facts` all that it reads.
+
+    `on_unknown` is None where the rule does not say; then a reject rule does as the settings say, and
+    any other does not apply.
+    """
+
+    name: str
+    stage: Stage
+    line: int
+    condition: Test | None
+    on_unknown: OnUnknown | None
+    asks: tuple[Fact, ...]
+    facts: tuple[Fact, ...]
+    body: Decide | Note | Counter
+
+    def defers_unknown(self, default: OnUnknown) -> bool:
+        """Is mail deferred when this rule's condition cannot be known?"""
+        if self.on_unknown is not None:
+            return self.on_unknown is OnUnknown.DEFER
+        is_reject = isinstance(self.body, Decide) and self.body.verdict is Action.REJECT
+        return is_reject and default is OnUnknown.DEFER
+
+    def unknown(self, transaction: Transaction) -> tuple[str, ...]:
+        """Which facts of its condition cannot be known now."""
+        return tuple(fact.name for fact in self.asks if is_unknown(fact, transaction))
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What a block's rules have come to so far."""
+
+    pending: list[Pending] = field(default_factory=list)
+    remarks: list[tuple[int, Remark]] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """All rules of a file, by stage, in their order. `notes` are remarks of `rules check`, no mistakes.
+
+    `file` is where they came from. Safe from any thread.
+    """
+
+    file: str
+    rules: tuple[Rule, ...]
+    notes: tuple[str, ...] = ()
+    blocks: Mapping[Stage, tuple[Rule, ...]] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> frozenset[Stage]:
+        """Stages that have rules."""
+        return frozenset(self.blocks)
+
+    def rules_at(self, stage: Stage) -> tuple[Rule, ...]:
+        """The rules of a stage, in order."""
+        return self.blocks.get(stage, ())
+
+    def needs(self, stages: Iterable[Stage]) -> frozenset[str]:
+        """The evidence that the rules of these stages ask: of spf, spf_helo, iprev."""
+        asked = (fact.needs for stage in stages for rule in self.rules_at(stage) for fact in rule.facts)
+        return frozenset(need for need in asked if need is not None)
+
+    def judge(self, transaction: Transaction, stages: Iterable[Stage], on_unknown: OnUnknown) -> Judgement:
+        """What the rules of these stages say, in the order given, before any limit is asked."""
+        unknown: list[str] = []
+        blocks = tuple(self._block(transaction, stage, on_unknown, unknown) for stage in stages)
+        return Judgement(blocks, tuple(dict.fromkeys(unknown)))
+
+    def _block(
+        self, transaction: Transaction, stage: Stage, on_unknown: OnUnknown, unknown: list[str]
+    ) -> BlockJudgement:
+        tally = _Tally(unknown=unknown)
+        decision = None
+        for position, rule in enumerate(self.rules_at(stage)):
+            held = True if rule.condition is None else rule.condition(transaction)
+            if held:
+                decision = _act(rule.body, transaction, position, tally)
+            elif held is None:
+                unknown += rule.unknown(transaction)
+                if rule.defers_unknown(on_unknown):
+                    decision = cannot_know(rule.name, stage)
+            if decision is not None:
+                break
+        return BlockJudgement(stage, tuple(tally.pending), tuple(tally.remarks), decision)
+
+    def steps(
+        self, transaction: Transaction, stages: Sequence[Stage], on_unknown: OnUnknown
+    ) -> tuple[Step, ...]:
+        """What became of each rule, in order; a limit that applies is WITHIN until the store has said."""
+        return tuple(
+            step for stage in stages for step in _steps(self.rules_at(stage), transaction, on_unknown)
+        )
+
+
+def _act(
+    body: Decide | Note | Counter, transaction: Transaction, position: int, tally: _Tally
+) -> Decision | None:
+    if isinstance(body, Decide):
+        return body.decide(transaction, _NO_WAIT)
+    if isinstance(body, Note):
+        tally.remarks.append((position, body.remark(transaction)))
+        return None
+    charge = body.charge(transaction)
+    if charge is not None:
+        tally.pending.append(Pending(position, charge, body.consequence))
+    return None
+
+
+def _steps(rules: Sequence[Rule], transaction: Transaction, on_unknown: OnUnknown) -> Iterable[Step]:
+    decided = False
+    for rule in rules:
+        if decided:
+            yield Step(rule.stage, rule.name, rule.line, Outcome.NOT_REACHED)
+            continue
+        step = _step(rule, transaction)
+        decides = isinstance(rule.body, Decide) and step.outcome is Outcome.HELD
+        decided = decides or (step.outcome is Outcome.UNKNOWN and rule.defers_unknown(on_unknown))
+        yield step
+
+
+def _step(rule: Rule, transaction: Transaction) -> Step:
+    held = True if rule.condition is None else rule.condition(transaction)
+    asked = ", ".join(f"{escape(fact.name)}={shown(fact, transaction)}" for fact in rule.asks)
+    outcome = Outcome.UNKNOWN if held is None else Outcome.HELD if held else Outcome.DID_NOT_HOLD
+    if not held or not isinstance(rule.body, Counter):
+        return Step(rule.stage, rule.name, rule.line, outcome, asked)
+    if rule.body.charge(transaction) is None:
+        absent = ", ".join(f"{fact.name}={shown(fact, transaction)}" for fact in rule.body.keys)
+        return Step(rule.stage, rule.name, rule.line, Outcome.DOES_NOT_COUNT, absent)
+    return Step(rule.stage, rule.name, rule.line, Outcome.WITHIN, asked)

@@ -1,0 +1,126 @@
+"""What a rule may name where it stands: the facts that its stage's door knows there, the sets, the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from mailreeve_policyd.escape import escape, escape_ascii
+from mailreeve_policyd.facts import CANNOT_KNOW, FACTS, Door, Fact, FactType, FactValue
+from mailreeve_policyd.rules.nodes import Subject, Word
+from mailreeve_policyd.rules.sets import NamedSet
+from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
+from mailreeve_policyd.rules.tables import Table
+from mailreeve_policyd.smtp import Stage
+from mailreeve_policyd.transaction import Transaction
+
+MAX_ATTRIBUTE_NAME = 100
+"""Characters of `attribute("...")`: Postfix's longest is 24."""
+
+_LATER = ("client_country", "client_asn")
+
+_DOORS = {Door.POLICY: "the policy daemon", Door.MILTER: "the milter"}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a rule stands, and what it may name there."""
+
+    stage: Stage
+    door: Door
+    sets: Mapping[str, NamedSet]
+    tables: Mapping[str, Table]
+
+    def fact(self, subject: Subject) -> Fact:
+        """The fact that is asked, if its door knows it at this stage.
+
+        Raises:
+            Mistake: it is unknown there, or everywhere.
+        """
+        if subject.is_attribute:
+            return _attribute(subject)
+        fact = FACTS.get(subject.name)
+        if fact is None:
+            raise _unknown_fact(subject)
+        first = fact.known_from.get(self.door)
+        if first is None or first > self.stage:
+            raise self._not_known(subject, fact, first)
+        return fact
+
+    def _not_known(self, subject: Subject, fact: Fact, first: Stage | None) -> Mistake:
+        door, name = _DOORS[self.door], quote(fact.name)
+        if first is not None:
+            problem = f"{name} is not known at {self.stage.value}"
+            return Mistake(subject.at, problem, f"it is known from {first.value} on")
+        problem = f"{name} is not known to {door}, which decides {self.stage.value}"
+        other, stage = next(iter(fact.known_from.items()))
+        if other is Door.MILTER and stage is Stage.END_OF_MESSAGE:
+            return Mistake(subject.at, problem, "it needs the message: let the milter decide end-of-message")
+        return Mistake(subject.at, problem, f"{_DOORS[other]} knows it, from {stage.value} on")
+
+    def named_set(self, word: Word) -> NamedSet:
+        """The set of this name.
+
+        Raises:
+            Mistake: there is none.
+        """
+        found = self.sets.get(word.text)
+        if found is None:
+            hint = (
+                suggest(word.text, self.sets) or f"write `set {word.text[:40]} = ...` at the top of the file"
+            )
+            raise Mistake(word.at, f"there is no set {quote(word.text)}", hint)
+        return found
+
+    def table(self, word: Word) -> Table:
+        """The table of this name.
+
+        Raises:
+            Mistake: there is none.
+        """
+        found = self.tables.get(word.text)
+        if found is None:
+            hint = suggest(word.text, self.tables) or f'write `table {word.text[:40]} = file "..."`'
+            raise Mistake(word.at, f"there is no table {quote(word.text)}", hint)
+        return found
+
+
+def _unknown_fact(subject: Subject) -> Mistake:
+    name = quote(subject.name)
+    if subject.name in _LATER:
+        return Mistake(subject.at, f"{name} is not yet supported")
+    hint = suggest(subject.name, FACTS)
+    owners = [fact.name for fact in FACTS.values() if subject.name in fact.words]
+    if owners and not hint:
+        hint = f"{name} is a word of {one_of(owners)}: write `{owners[0]} in (a, b)`"
+    return Mistake(subject.at, f"unknown fact {name}", hint or 'a newer attribute is `attribute("name")`')
+
+
+def _attribute(subject: Subject) -> Fact:
+    name = subject.name
+    if not 0 < len(name) <= MAX_ATTRIBUTE_NAME or not name.isascii() or not name.isprintable():
+        raise Mistake(subject.at, f"{quote(name)} is no name of an attribute", 'write `attribute("tls_sni")`')
+    read = partial(_read_attribute, name)
+    both = {Door.POLICY: Stage.CONNECT, Door.MILTER: Stage.CONNECT}
+    return Fact(f'attribute("{name}")', FactType.TEXT, "an attribute that the door sent", both, read)
+
+
+def _read_attribute(name: str, transaction: Transaction) -> FactValue | None:
+    return transaction.attributes.get(name) or None
+
+
+def is_unknown(fact: Fact, transaction: Transaction) -> bool:
+    """Is there something of this fact that cannot be known now?"""
+    if fact.maybe is not None:
+        return bool(fact.maybe(transaction))
+    return fact.type is FactType.WORD and fact.read(transaction) == CANNOT_KNOW
+
+
+def shown(fact: Fact, transaction: Transaction, ascii_only: bool = False) -> str:
+    """A fact's value for a person or a reply: escaped, bounded; `(none)` where it is absent."""
+    value = fact.read(transaction)
+    if value is None or value in ("", ()):
+        return "(none)"
+    text = ", ".join(value) if isinstance(value, tuple) else str(value)
+    return escape_ascii(text) if ascii_only else escape(text)

@@ -1,0 +1,311 @@
+"""What the parser could not read, told as a person would: the place, the mistake, what would be right.
+
+Each `_tell_*` knows one mistake that administrators make and gives None for any other. Of Lark it knows
+the two exceptions and the names of the grammar's terminals.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from lark import Token, UnexpectedInput, UnexpectedToken
+
+from mailreeve_policyd.rules.source import Mistake, Place, nearest, one_of, quote
+
+_KEYWORDS = {
+    "SET": "set", "TABLE": "table", "AT": "at", "EXPECT": "expect", "LIMIT": "limit", "PER": "per",
+    "DISTINCT": "distinct", "ELSE": "else", "IF": "if", "AND": "and", "OR": "or", "NOT": "not", "IS": "is",
+    "IN": "in", "HAS": "has", "UNDER": "under", "MATCHES": "matches", "WITH": "with", "WHERE": "where",
+    "AFTER": "after", "ON_UNKNOWN": "on-unknown", "ATTRIBUTE": "attribute",
+}  # fmt: skip
+
+_SPOKEN = {
+    "LABEL": "the next rule (`name:`)", "NAME": "a word", "STRING": 'a text in quotes ("...")',
+    "NUMBER": "a number", "NETWORK": "an address or network", "REGEX": "a pattern (/.../)",
+    "ORDER": "`<`, `<=`, `>`, `>=`", "LBRACE": "`{`", "RBRACE": "`}`", "LPAR": "`(`", "RPAR": "`)`",
+    "LSQB": "`[`", "RSQB": "`]`", "COLON": "`:`", "COMMA": "`,`", "EQUAL": "`=`", "SLASH": "`/`",
+    "$END": "the end of the file",
+}  # fmt: skip
+
+_OPERATORS = ("is", "in", "has", "under", "matches", "and", "or", "if", "else", "not", "on-unknown")
+
+_FOREIGN = (
+    ("==", "write `is`"), ("!=", "write `is not`"), ("<>", "write `is not`"), ("=~", "write `matches /.../`"),
+    ("&&", "write `and`"), ("||", "write `or`"), ("!", "write `not`"), ("=", "write `is`"),
+    ("'", 'texts stand in double quotes: "..."'), (";", "nothing ends a rule: the next name does"),
+    ("//", "a comment begins with #"),
+)  # fmt: skip
+"""What other languages write, longest first, and what this one does."""
+
+_CODE = re.compile(r"[0-9]+\.[0-9.]+")
+_WORDS_THEN_COLON = re.compile(r"[A-Za-z_][\w-]*(?:[ \t]+[\w-]+)+(?=[ \t]*:)")
+
+
+def check_characters(text: str) -> None:
+    """A rules file holds printable characters, spaces, tabs and line ends.
+
+    Raises:
+        Mistake: it holds another: a control, a no-break space, a mark that turns the direction of text.
+    """
+    if text.translate(_DROP_SPACE).isprintable():
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        for column, character in enumerate(line, 1):
+            if not character.isprintable() and character not in "\t\r":
+                problem = f"the character U+{ord(character):04X} may not stand in a rules file"
+                raise Mistake(Place(number, column), problem, "retype this place with plain spaces")
+
+
+_DROP_SPACE = {ord(character): None for character in "\t\r\n"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Situation:
+    """Where parsing stopped: what stands there, what could have, and the line up to it."""
+
+    at: Place
+    kind: str
+    word: str
+    rest: str
+    before: str
+    expected: frozenset[str]
+    block: tuple[Place, str] | None
+
+    @property
+    def begins_line(self) -> bool:
+        return not self.before.strip()
+
+    @property
+    def may_end_rule(self) -> bool:
+        return "LABEL" in self.expected
+
+    def mistake(self, problem: str, hint: str | None = None) -> Mistake:
+        return Mistake(self.at, problem, hint)
+
+
+def syntax_mistake(error: UnexpectedInput, text: str) -> Mistake:
+    """The mistake behind an exception of Lark's for this text."""
+    situation = _situation(error, text)
+    for tell in _TELLERS:
+        mistake = tell(situation)
+        if mistake is not None:
+            return mistake
+    return situation.mistake(f"unexpected {_what(situation)}", _what_may_stand(situation.expected))
+
+
+def _situation(error: UnexpectedInput, text: str) -> _Situation:
+    if isinstance(error, UnexpectedToken) and error.token.type != "$END":
+        kind, word, offset = error.token.type, str(error.token), error.token.start_pos
+        expected: Iterable[str] = error.expected
+    elif isinstance(error, UnexpectedToken):
+        kind, word, offset, expected = "$END", "", len(text.rstrip()), error.expected
+    else:
+        kind, word, offset = "", "", getattr(error, "pos_in_stream", None) or 0
+        expected = getattr(error, "allowed", None) or ()
+    line_start = text.rfind("\n", 0, offset) + 1
+    line_end = text.find("\n", offset)
+    rest = text[offset : line_end if line_end >= 0 else len(text)]
+    place = Place(text.count("\n", 0, offset) + 1, offset - line_start + 1)
+    stack = getattr(error.state, "value_stack", [])
+    return _Situation(
+        place, kind, word, rest, text[line_start:offset], frozenset(expected), _open_block(stack)
+    )
+
+
+def _open_block(stack: list[object]) -> tuple[Place, str] | None:
+    for stage, brace in pairwise(stack):
+        if isinstance(brace, Token) and brace.type == "LBRACE" and isinstance(stage, Token):
+            return Place(stage.line or 1, stage.column or 1), str(stage)
+    return None
+
+
+def _what(situation: _Situation) -> str:
+    if situation.kind == "$END":
+        return "end of the file"
+    return quote(situation.word or situation.rest[:1])
+
+
+def _what_may_stand(expected: Iterable[str]) -> str | None:
+    spoken = [f"`{word}`" for terminal, word in _KEYWORDS.items() if terminal in expected]
+    spoken += [words for terminal, words in _SPOKEN.items() if terminal in expected]
+    return f"here may stand {one_of(spoken)}" if spoken else None
+
+
+def _tell_open_block(here: _Situation) -> Mistake | None:
+    starts_statement = here.kind == "$END" or (
+        here.begins_line
+        and here.word in ("at", "set", "table", "expect")
+        and not here.rest.strip().endswith(":")
+    )
+    if here.block is None or not starts_statement or not {"LABEL", "RBRACE"} & here.expected:
+        return None
+    opened, stage = here.block
+    return here.mistake(
+        f"the block `at {stage} {{` of line {opened.line} is not closed", "a `}` is missing before this place"
+    )
+
+
+def _tell_end(here: _Situation) -> Mistake | None:
+    if here.kind != "$END":
+        return None
+    return here.mistake("the file ends in the middle of a statement", _what_may_stand(here.expected))
+
+
+def _tell_condition_first(here: _Situation) -> Mistake | None:
+    if not re.search(r":\s*(if|when|unless)\b[^\n:]*\Z", here.before):
+        return None
+    return here.mistake("a rule names its action first", "write `NAME: ACTION if CONDITION`")
+
+
+def _tell_else(here: _Situation) -> Mistake | None:
+    if here.word != "else":
+        return None
+    hint = "write `NAME: limit N unit/period per KEY else ACTION if CONDITION`; for other actions, two rules"
+    return here.mistake("`else` belongs to a limit and stands before `if`", hint)
+
+
+def _tell_on_unknown(here: _Situation) -> Mistake | None:
+    if here.word != "on-unknown":
+        return None
+    return here.mistake("`on-unknown` ends a rule with a condition", "write `if CONDITION on-unknown defer`")
+
+
+def _tell_late_if(here: _Situation) -> Mistake | None:
+    if here.word not in ("if", "per") or here.word.upper() in here.expected:
+        return None
+    if here.word == "per" and "SLASH" in here.expected:
+        return here.mistake("a limit names its period after a slash", "write `60 recipients/minute per KEY`")
+    return None
+
+
+def _tell_limit(here: _Situation) -> Mistake | None:
+    if "PER" in here.expected:
+        hint = "write `per sasl_username`, or another fact, after the period"
+        return here.mistake("a limit says `per` what it counts", hint)
+    if here.rest.startswith("/") and "DISTINCT" in here.expected:
+        return here.mistake(
+            "a limit says what it counts", "write `60 messages/minute` or `60 recipients/minute`"
+        )
+    return None
+
+
+def _tell_brace(here: _Situation) -> Mistake | None:
+    if here.expected != {"LBRACE"}:
+        return None
+    return here.mistake("the rules of a block stand in braces", "write `at STAGE {`")
+
+
+def _tell_outside(here: _Situation) -> Mistake | None:
+    if not {"AT", "SET"} <= here.expected or here.kind not in ("NAME", "RBRACE"):
+        return None
+    if here.kind == "RBRACE":
+        return here.mistake("this `}` closes nothing", "each `at STAGE {` has one `}`")
+    if re.match(r"[\w-]+[ \t]*:", here.rest):
+        return here.mistake("a rule stands outside a block", "write it inside `at STAGE { ... }`")
+    near = nearest(here.word, ("set", "table", "at", "expect"))
+    hint = f"did you mean `{near}`?" if near else "here may stand `set`, `table`, `at` or `expect`"
+    return here.mistake(f"unexpected {quote(here.word)}", hint)
+
+
+def _tell_stage(here: _Situation) -> Mistake | None:
+    if here.expected != {"AT"}:
+        return None
+    return here.mistake("the stage is missing", "write `expect ACTION at STAGE with ...`")
+
+
+def _tell_not_in(here: _Situation) -> Mistake | None:
+    if here.word != "not" or not {"IS", "IN"} <= here.expected:
+        return None
+    return here.mistake("unexpected `not`", "write `not FACT in ...` or `FACT is not ...`")
+
+
+def _tell_missing_colon(here: _Situation) -> Mistake | None:
+    if not here.may_end_rule or here.kind != "NAME":
+        return None
+    several = _WORDS_THEN_COLON.match(here.rest)
+    if several and here.begins_line:
+        name = "-".join(several.group().split())
+        return here.mistake("a rule's name is one word", f"write {quote(name)}")
+    near = nearest(here.word, _OPERATORS)
+    if near and not here.begins_line:
+        return here.mistake(f"unexpected {quote(here.word)}", f"did you mean `{near}`?")
+    hint = f"write `{here.word[:40]}: ...`, if a rule begins here"
+    return here.mistake(f"a colon is missing after {quote(here.word)}", hint)
+
+
+def _tell_unfinished_rule(here: _Situation) -> Mistake | None:
+    match = re.search(r"([\w-]+)[ \t]*\Z", here.before)
+    if here.kind != "COLON" or match is None:
+        return None
+    name = match.group(1)
+    at = Place(here.at.line, match.start() + 1)
+    return Mistake(at, f"something is missing before the rule {quote(name)}", "finish the rule above it")
+
+
+def _tell_text_place(here: _Situation) -> Mistake | None:
+    if here.kind != "STRING" or not here.may_end_rule:
+        return None
+    if re.search(r'"[ \t]*\Z', here.before):
+        return here.mistake("an action has one text", "join the two texts")
+    return here.mistake("a text stands right after its action", 'write `NAME: reject "..." if CONDITION`')
+
+
+def _tell_code(here: _Situation) -> Mistake | None:
+    if not _CODE.match(here.rest) or not {"STRING", "LABEL"} <= here.expected:
+        return None
+    return here.mistake("the code of a reply stands inside its text", 'write `reject "5.7.1 the reason"`')
+
+
+def _tell_open_text(here: _Situation) -> Mistake | None:
+    if here.kind or not here.rest.startswith('"'):
+        return None
+    if here.rest.count('"') > 1:
+        hint = 'in a text write \\" for a quote and \\\\ for a backslash'
+        return here.mistake("this text holds a backslash that escapes nothing", hint)
+    return here.mistake("this text is not closed on its line", 'add a `"`')
+
+
+def _tell_open_pattern(here: _Situation) -> Mistake | None:
+    if "REGEX" not in here.expected:
+        return None
+    hint = "write `matches /pattern/`, or `/pattern/i` for letters of either case"
+    return here.mistake("a pattern stands between slashes, on one line", hint)
+
+
+def _tell_foreign(here: _Situation) -> Mistake | None:
+    for written, hint in _FOREIGN:
+        if here.rest.startswith(written):
+            return here.mistake(f"unexpected {quote(written)}", hint)
+    return None
+
+
+def _tell_name_start(here: _Situation) -> Mistake | None:
+    if "LABEL" not in here.expected or not re.match(r"[0-9][\w-]*[ \t]*:", here.rest):
+        return None
+    return here.mistake("a rule's name begins with a letter", None)
+
+
+_TELLERS: tuple[Callable[[_Situation], Mistake | None], ...] = (
+    _tell_open_block,
+    _tell_end,
+    _tell_brace,
+    _tell_condition_first,
+    _tell_else,
+    _tell_on_unknown,
+    _tell_late_if,
+    _tell_limit,
+    _tell_outside,
+    _tell_stage,
+    _tell_not_in,
+    _tell_missing_colon,
+    _tell_unfinished_rule,
+    _tell_text_place,
+    _tell_code,
+    _tell_open_text,
+    _tell_open_pattern,
+    _tell_name_start,
+    _tell_foreign,
+)

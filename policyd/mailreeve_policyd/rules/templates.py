@@ -1,0 +1,132 @@
+"""Texts with facts in braces: `{client_address} may not send for {sender_domain}`.
+
+What comes from the wire enters escaped, as ASCII (a reply has nothing else without RFC 6531) and bounded,
+and the whole is bounded again. `{{` and `}}` are braces.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+
+from mailreeve_policyd.escape import ELLIPSIS
+from mailreeve_policyd.facts import FACTS, Fact
+from mailreeve_policyd.rules.nodes import Subject, Text
+from mailreeve_policyd.rules.scope import Scope, shown
+from mailreeve_policyd.rules.source import Mistake, Place, quote, suggest
+from mailreeve_policyd.transaction import Transaction
+
+MAX_TEXT = 400
+"""Characters of a text when its facts stand in it: a reply line has 512 octets with its codes (RFC 5321
+section 4.5.3.1.5), and an MTA adds words of its own."""
+
+RETRY_AFTER = "retry_after"
+RETRY_AFTER_SECONDS = "retry_after_seconds"
+WAITS = frozenset((RETRY_AFTER, RETRY_AFTER_SECONDS))
+"""Names that only the text of a limit's `else` may use."""
+
+# literal brace | {name} | a brace that is neither
+_PART = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
+
+_UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A text in parts: literal, a fact, or (as `_Wait`) a name of WAITS."""
+
+    parts: tuple[str | Fact | _Wait, ...]
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """The facts that stand in it."""
+        return tuple(part for part in self.parts if isinstance(part, Fact))
+
+    @property
+    def tells_wait(self) -> bool:
+        """Does it say how long to wait?"""
+        return any(isinstance(part, _Wait) for part in self.parts)
+
+    def render(self, transaction: Transaction, waits: Mapping[str, str] | None = None) -> str:
+        """One line of printable ASCII of at most MAX_TEXT characters."""
+        text = "".join(_render(part, transaction, waits or {}) for part in self.parts)
+        return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - len(ELLIPSIS)] + ELLIPSIS
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    name: str
+
+
+def _render(part: str | Fact | _Wait, transaction: Transaction, waits: Mapping[str, str]) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Fact):
+        return shown(part, transaction, ascii_only=True)
+    return waits.get(part.name, "a while")
+
+
+def compile_template(text: Text, scope: Scope, offset: int = 0, with_waits: bool = False) -> Template:
+    """The text of an action, from its character `offset` on.
+
+    Raises:
+        Mistake: a name in braces is no fact that is known here, or the text is no ASCII or too long.
+    """
+    wanted = text.text[offset:]
+    if not wanted.isascii() or not wanted.isprintable():
+        hint = "a reply and a header field are ASCII (RFC 5321 section 4.2)"
+        raise Mistake(text.at, "this text holds a character that is no printable ASCII", hint)
+    if len(wanted) > MAX_TEXT:
+        raise Mistake(text.at, f"this text is longer than {MAX_TEXT} characters", "a reply is one line")
+    parts = [_compile(part, text.at, scope, with_waits) for part in _PART.split(wanted) if part]
+    return Template(tuple(parts))
+
+
+def _compile(part: str, at: Place, scope: Scope, with_waits: bool) -> str | Fact | _Wait:
+    if part in ("{{", "}}"):
+        return part[0]
+    if part in ("{", "}"):
+        raise Mistake(at, f"a single {quote(part)} in a text", f"write {{fact}}, or `{part * 2}` for a brace")
+    if not part.startswith("{"):
+        return part
+    name = part[1:-1]
+    if name in WAITS:
+        if with_waits:
+            return _Wait(name)
+        raise Mistake(at, f"{quote(part)} stands only in the text of a limit", "write it after `else`")
+    if name not in FACTS:
+        raise Mistake(at, f"unknown name {quote(part)} in a text", suggest(name, [*FACTS, *WAITS]))
+    return scope.fact(Subject(at, name))
+
+
+def waits_of(wait: timedelta | None) -> Mapping[str, str]:
+    """What WAITS are in a text."""
+    if wait is None:
+        return {}
+    return {RETRY_AFTER: spoken(wait), RETRY_AFTER_SECONDS: str(_whole_seconds(wait))}
+
+
+def _whole_seconds(wait: timedelta) -> int:
+    return max(1, -(-wait // timedelta(seconds=1)))
+
+
+def spoken(wait: timedelta) -> str:
+    """For people: rounded up, its two largest units. 250 seconds are "4 minutes 10 seconds"."""
+    seconds = _whole_seconds(wait)
+    for (size, _), (smaller, _) in pairwise(_UNITS):
+        if seconds >= size:
+            seconds = -(-seconds // smaller) * smaller
+            break
+    return " ".join(_words(seconds)[:2])
+
+
+def _words(seconds: int) -> Sequence[str]:
+    words = []
+    for size, name in _UNITS:
+        count, seconds = divmod(seconds, size)
+        if count:
+            words.append(f"{count} {name}{'s' if count > 1 else ''}")
+    return words
