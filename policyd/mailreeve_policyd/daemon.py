@@ -17,15 +17,17 @@ from mailreeve_policyd.door import PolicyDoor
 from mailreeve_policyd.evidence import gather_envelope_evidence
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown
-from mailreeve_policyd.launch import doors_of, generation_of, log_to_stderr
+from mailreeve_policyd.launch import generation_of, load_rules, log_to_stderr
 from mailreeve_policyd.limits_open import open_store
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver_dns import BudgetResolver, open_resolver
-from mailreeve_policyd.rules import Ruleset, load_ruleset
+from mailreeve_policyd.rules import Ruleset
 from mailreeve_policyd.server import PolicyServer
 from mailreeve_policyd.supervisor import DaemonSpec, Generation, run
 from mailreeve_policyd.transaction import Evidence, Transaction
 from mailreeve_policyd.worker import WorkerContext
+
+__all__ = ["load_policyd", "load_rules", "run_policyd", "serve_policyd"]
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +56,7 @@ def load_policyd(config_path: Path) -> Generation[Loaded]:
         ConfigError: a mistake in either; nothing was changed.
     """
     configuration = load_configuration(config_path)
-    ruleset = load_ruleset(configuration.resolve(configuration.settings.rules), doors_of(configuration))
-    return generation_of(configuration, "policyd", Loaded(configuration, ruleset))
+    return generation_of(configuration, "policyd", Loaded(configuration, load_rules(configuration)))
 
 
 def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket.socket]) -> None:

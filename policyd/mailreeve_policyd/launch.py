@@ -1,4 +1,4 @@
-"""What both daemons do before they serve: the log, and what the supervisor needs of the configuration."""
+"""What both daemons do before they serve: the log, the rules, what the supervisor needs of the settings."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Literal, TypeVar
 from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.facts import Door
+from mailreeve_policyd.judgement import OnUnknown
 from mailreeve_policyd.listen import HINT, Address, parse_listen
 from mailreeve_policyd.privileges import find_account
+from mailreeve_policyd.rules import Ruleset, load_ruleset
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.supervisor import Generation
 
@@ -61,6 +63,17 @@ def doors_of(configuration: Configuration) -> dict[Stage, Door]:
     """Which daemon decides each stage, for the rules: they may ask what that daemon knows."""
     policy = dict.fromkeys(configuration.stages("policyd"), Door.POLICY)
     return policy | dict.fromkeys(configuration.stages("milter"), Door.MILTER)
+
+
+def load_rules(configuration: Configuration) -> Ruleset:
+    """The rules file of a configuration, for both daemons and whoever checks it; its `expect` lines run.
+
+    Raises:
+        ConfigError: a mistake in it, in a file that it names, or an `expect` that is not met.
+    """
+    settings = configuration.settings
+    path = configuration.resolve(settings.rules)
+    return load_ruleset(path, doors_of(configuration), OnUnknown(settings.on_unknown))
 
 
 def _addresses(texts: str | tuple[str, ...], file: str, key: str) -> tuple[Address, ...]:
