@@ -1,0 +1,51 @@
+"""The header of one message as it comes by, field for field, within bounds.
+
+Knows field names and octets; what they mean is not its business, but for one question that must be
+answered however large the header is: which Authentication-Results claim to be ours (RFC 8601 section 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mailreeve_milter.edits import RESULTS_FIELD
+from mailreeve_milter.message import HeaderField, field_from_milter
+
+MAX_FIELDS = 20_000
+"""A field costs 250 octets of memory however short it is, so that their number is bounded, too."""
+
+
+class CollectedHeader:
+    """The fields of a message, top down.
+
+    What is more than `max_octets` or MAX_FIELDS is not kept: `is_too_large` then, `fields` is empty,
+    and only the forged Authentication-Results are still found. `claims` says whether a value claims
+    our authserv-id.
+    """
+
+    __slots__ = ("_claims", "_max_octets", "_results_seen", "claimed", "fields", "is_too_large", "octets")
+
+    def __init__(self, max_octets: int, claims: Callable[[bytes], bool]) -> None:
+        self._max_octets = max_octets
+        self._claims = claims
+        self._results_seen = 0
+        self.fields: list[HeaderField] = []
+        self.octets = 0
+        self.claimed: list[int] = []
+        self.is_too_large = False
+
+    def add(self, name: bytes, value: bytes) -> None:
+        """One field as the MTA gives it: `value` with its leading space, folds as LF or CRLF."""
+        field = field_from_milter(name, value)
+        self.octets += len(name) + len(field.value) + 3  # the colon and the line's end
+        if field.lower_name == RESULTS_FIELD:
+            self._results_seen += 1
+            if self._claims(field.value):
+                self.claimed.append(self._results_seen)
+        if self.is_too_large:
+            return
+        if self.octets > self._max_octets or len(self.fields) >= MAX_FIELDS:
+            self.is_too_large = True
+            self.fields = []
+            return
+        self.fields.append(field)

@@ -1,0 +1,198 @@
+"""What is done with a message while it comes by: ours is signed, a stranger's is checked.
+
+Knows whose mail is whose (docs/flow.md). Knows neither the protocol that brings the message nor what is
+decided about it. Nothing of the body is held: it streams into the hashes that signatures need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Protocol
+
+from mailreeve_milter.authclaim import claims
+from mailreeve_milter.authenticate import authenticate
+from mailreeve_milter.authfield import format_field
+from mailreeve_milter.author import extract_author
+from mailreeve_milter.collected import CollectedHeader
+from mailreeve_milter.dkim import SigningKey, SigningOptions, start_signing, start_verification
+from mailreeve_milter.keys import SigningKeys
+from mailreeve_milter.message import HeaderField
+from mailreeve_policyd.audit import Signature
+from mailreeve_policyd.authres import MethodResult
+from mailreeve_policyd.config import Network
+from mailreeve_policyd.evidence import gather_envelope_evidence
+from mailreeve_policyd.resolver import Resolver
+from mailreeve_policyd.transaction import Evidence, IPAddress, Session, Transaction
+
+TOO_LARGE = "the header is larger than max_header_bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Additions:
+    """Fields for the top of a message that goes on, in order, and which of them are our signatures."""
+
+    fields: tuple[HeaderField, ...] = ()
+    signatures: tuple[Signature, ...] = ()
+
+
+NOTHING = Additions()
+
+
+class Examination(Protocol):
+    """One message: `update` for each piece of its body, then `conclude`, then `additions` if it goes on.
+
+    `undone` says why the checks could not be done, for the record; None if they could.
+    """
+
+    undone: str | None
+
+    def update(self, chunk: bytes) -> None:
+        """The next octets of the body."""
+
+    def conclude(self, transaction: Transaction, needs: AbstractSet[str]) -> Evidence:
+        """The body is complete: what was found, and what of the envelope the rules need. May ask DNS."""
+
+    def additions(self, evidence: Evidence) -> Additions:
+        """What is added to a message that goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examiner:
+    """Begins examinations. `resolver` makes one for a message, bounded by its budget; `now` is aware."""
+
+    authserv_id: str
+    own_networks: tuple[Network, ...]
+    relays: tuple[Network, ...]
+    max_header_octets: int
+    max_signatures: int
+    keys: SigningKeys
+    signing: SigningOptions
+    resolver: Callable[[], Resolver]
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def collect(self, session: Session) -> CollectedHeader:
+        """For the fields of one message; those of an internal hop are kept, whatever they claim."""
+        is_forged = _never if self._is_relay(session) else partial(claims, authserv_id=self.authserv_id)
+        return CollectedHeader(self.max_header_octets, is_forged)
+
+    def begin(self, session: Session, header: CollectedHeader) -> Examination:
+        """The examination of a message whose header is complete."""
+        if self.is_own(session):
+            return OwnMail(self, header.fields, TOO_LARGE if header.is_too_large else None)
+        if header.is_too_large:
+            return UncheckedMail(self)
+        return OutsideMail(self, header.fields)
+
+    def is_own(self, session: Session) -> bool:
+        """Is this our own mail: with a login, from our networks, or by no network at all?"""
+        if session.sasl_username is not None or session.client_address is None:
+            return True
+        return _contains(self.own_networks, session.client_address)
+
+    def gather(self, transaction: Transaction, needs: AbstractSet[str]) -> Evidence | None:
+        """What rules need to know of a stranger's envelope before the message is there. May ask DNS."""
+        if not needs or self.is_own(transaction.session):
+            return transaction.evidence
+        return gather_envelope_evidence(transaction, needs, self.resolver())
+
+    def _is_relay(self, session: Session) -> bool:
+        address = session.client_address
+        return address is not None and session.sasl_username is None and _contains(self.relays, address)
+
+
+def _never(_value: bytes) -> bool:
+    return False
+
+
+def _contains(networks: Sequence[Network], address: IPAddress) -> bool:
+    return any(address in network for network in networks)
+
+
+class OwnMail:
+    """Mail of our users and machines: it leaves signed by its author's domain, with no results added.
+
+    A header too large to be kept has no author here, so that such mail goes unsigned, and the record
+    says so.
+    """
+
+    def __init__(self, examiner: Examiner, fields: Sequence[HeaderField], undone: str | None = None) -> None:
+        author = extract_author(fields)
+        self.undone = undone
+        self._examiner = examiner
+        self._mailbox = author.mailbox
+        self._keys = examiner.keys.for_author(author.domain) if author.domain else ()
+        self._signing = start_signing(fields, self._keys, examiner.signing) if self._keys else None
+
+    def update(self, chunk: bytes) -> None:
+        """See Examination."""
+        if self._signing is not None:
+            self._signing.update(chunk)
+
+    def conclude(self, _transaction: Transaction, _needs: AbstractSet[str]) -> Evidence:
+        """Nothing is checked; rules may ask who the author is."""
+        return Evidence(author=self._mailbox)
+
+    def additions(self, _evidence: Evidence) -> Additions:
+        """The signatures, the first key's on top."""
+        if self._signing is None:
+            return NOTHING
+        fields = self._signing.finish(self._examiner.now())
+        return Additions(fields, tuple(_describe(key) for key in self._keys[: len(fields)]))
+
+
+def _describe(key: SigningKey) -> Signature:
+    return Signature(key.domain, key.selector, key.algorithm.value)
+
+
+class OutsideMail:
+    """Mail of strangers, or of a relay that passes it on: checked, and marked with what was found."""
+
+    undone: str | None = None
+
+    def __init__(self, examiner: Examiner, fields: Sequence[HeaderField]) -> None:
+        self._examiner = examiner
+        self._fields = fields
+        domain = extract_author(fields).domain
+        self._verification = start_verification(fields, domain, examiner.max_signatures)
+
+    def update(self, chunk: bytes) -> None:
+        """See Examination."""
+        self._verification.update(chunk)
+
+    def conclude(self, transaction: Transaction, needs: AbstractSet[str]) -> Evidence:
+        """SPF, DKIM and DMARC, within the time that a message may cost."""
+        resolver = self._examiner.resolver()
+        known = gather_envelope_evidence(transaction, needs, resolver)
+        transaction = replace(transaction, evidence=known)
+        outcomes = self._verification.finish(resolver, self._examiner.now())
+        return authenticate(transaction, self._fields, outcomes, resolver)
+
+    def additions(self, evidence: Evidence) -> Additions:
+        """Our Authentication-Results."""
+        return Additions((format_field(self._examiner.authserv_id, evidence.results),))
+
+
+class UncheckedMail:
+    """Mail whose header is too large to be read: what needs the header cannot be known, and says so."""
+
+    undone: str | None = TOO_LARGE
+
+    def __init__(self, examiner: Examiner) -> None:
+        self._examiner = examiner
+
+    def update(self, chunk: bytes) -> None:
+        """Nobody needs it."""
+
+    def conclude(self, transaction: Transaction, needs: AbstractSet[str]) -> Evidence:
+        """SPF as ever; DKIM and DMARC are temperror."""
+        known = gather_envelope_evidence(transaction, needs | {"spf", "spf_helo"}, self._examiner.resolver())
+        undone = (MethodResult("dkim", "temperror", reason=TOO_LARGE), MethodResult("dmarc", "temperror"))
+        return Evidence((*known.results, *undone))
+
+    def additions(self, evidence: Evidence) -> Additions:
+        """Our Authentication-Results."""
+        return Additions((format_field(self._examiner.authserv_id, evidence.results),))

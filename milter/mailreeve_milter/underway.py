@@ -1,0 +1,76 @@
+"""One mail transaction while it lasts, from MAIL to its end, and what verdicts left for later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from mailreeve_milter.collected import CollectedHeader
+from mailreeve_milter.examination import Examination
+from mailreeve_policyd.smtp import Mailbox, Stage
+from mailreeve_policyd.transaction import Envelope, Evidence, Session, Transaction
+from mailreeve_policyd.verdict import Action, AddHeader, Verdict
+
+
+@dataclass(slots=True)
+class Remembered:
+    """What earlier verdicts left for the end of the message: a hold, a discard, fields to add."""
+
+    hold: str | None = None
+    discard: Verdict | None = None
+    fields: tuple[AddHeader, ...] = ()
+
+    def keep(self, verdict: Verdict) -> None:
+        """A verdict of a stage before the end."""
+        self.fields += verdict.edits
+        if verdict.action is Action.HOLD and self.hold is None:
+            self.hold = hold_reason(verdict)
+        if verdict.action is Action.DISCARD:
+            self.discard = replace(verdict, stage=Stage.END_OF_MESSAGE)
+
+
+def hold_reason(verdict: Verdict) -> str:
+    """What a held message is held for, for the MTA's log."""
+    return verdict.reason or verdict.rule or "held"
+
+
+@dataclass(slots=True)
+class MessageUnderWay:
+    """The message. `recipients` are those that were accepted so far, `queue_id` is the MTA's.
+
+    `evidence` is what rules of earlier stages needed to know of the envelope.
+    """
+
+    session: Session
+    header: CollectedHeader
+    instance: str
+    reverse_path: Mailbox | None
+    declared_size: int | None
+    recipients: list[Mailbox] = field(default_factory=list)
+    queue_id: str | None = None
+    body_octets: int = 0
+    evidence: Evidence | None = None
+    examination: Examination | None = None
+    remembered: Remembered = field(default_factory=Remembered)
+    is_ending: bool = False
+    has_failed: bool = False
+
+    @property
+    def octets(self) -> int:
+        """Its size as it came: the header, the empty line, the body."""
+        return self.header.octets + len(b"\r\n") + self.body_octets
+
+    def snapshot(self, stage: Stage, recipient: Mailbox | None = None) -> Transaction:
+        """The transaction at a stage; `recipient` is the one asked about at rcpt."""
+        recipients = tuple(self.recipients)
+        if stage >= Stage.DATA and len(recipients) == 1:
+            recipient = recipients[0]
+        return Transaction(
+            stage,
+            self.session,
+            Envelope(self.reverse_path, recipients),
+            recipient,
+            len(recipients) if stage >= Stage.DATA else None,
+            self.declared_size,
+            self.queue_id,
+            self.instance,
+        )
