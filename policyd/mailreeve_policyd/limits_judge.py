@@ -1,0 +1,113 @@
+"""How several charges are judged together on what a store has read: promises 2 to 4 of DESIGN.md section 5.
+
+Pure: a store reads a `Window` a key, calls `judge`, and writes the windows and marks that have grown.
+Knows no store. limits.lua does the same inside Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Generic, Protocol, TypeVar
+
+from mailreeve_policyd.limits import Charge, Usage
+from mailreeve_policyd.limits_window import MAX_UNITS
+
+
+class Window(Protocol):
+    """What one key holds, read at the start of a call, and what the call adds to it."""
+
+    held: int
+    """Units (for distinct: members) in the window before the call."""
+    added: int
+    """Units (for distinct: new members) that the call adds."""
+
+    def weight(self, charge: Charge) -> int:
+        """What a charge would add: nothing for a member that is there."""
+
+    def asked(self, charge: Charge) -> int:
+        """What the call asks for under this key, a charge included: what it needs room for at once."""
+
+    def add(self, charge: Charge) -> None:
+        """Take a charge into the call."""
+
+    def frees(self, charge: Charge, surplus: int) -> int:
+        """When so much of what was held, and is not asked for, has left: microseconds since the epoch."""
+
+
+W = TypeVar("W", bound=Window)
+
+
+@dataclass(slots=True)
+class Judgement(Generic[W]):
+    """What a call comes to: whether it charges, and what it then writes."""
+
+    usages: tuple[Usage, ...] = ()
+    refused: bool = False
+    windows: dict[bytes, W] = field(default_factory=dict)
+    marks: set[tuple[bytes, bytes]] = field(default_factory=set)
+    """(key, mark) of each charge that is counted for the first time."""
+
+
+@dataclass(slots=True)
+class _Answer:
+    window: Window
+    maximum: int
+    exceeded: bool = False
+    retry_after: timedelta | None = None
+
+
+def judge(
+    charges: Sequence[Charge],
+    now: int,
+    window_of: Callable[[Charge], W],
+    is_marked: Callable[[bytes, bytes], bool],
+) -> Judgement[W]:
+    """Judge the charges in order, each seeing what those before it add; see LimitStore.charge.
+
+    `now` is in microseconds. `window_of` is asked once a key, `is_marked` once a key and mark.
+    """
+    judgement = Judgement[W]()
+    answers = []
+    for charge in charges:
+        window = judgement.windows.get(charge.key)
+        if window is None:
+            window = judgement.windows[charge.key] = window_of(charge)
+        answer = _judge_one(charge, window, now, judgement.marks, is_marked)
+        judgement.refused |= answer.exceeded and charge.refuses
+        answers.append(answer)
+    judgement.usages = tuple(_usage(answer, judgement.refused) for answer in answers)
+    return judgement
+
+
+def _judge_one(
+    charge: Charge,
+    window: Window,
+    now: int,
+    marks: set[tuple[bytes, bytes]],
+    is_marked: Callable[[bytes, bytes], bool],
+) -> _Answer:
+    if charge.amount < 0:
+        raise ValueError(f"an amount of {charge.amount}")
+    answer = _Answer(window, charge.limit.maximum)
+    mark = None if charge.mark is None else (charge.key, charge.mark)
+    if mark is not None and (mark in marks or is_marked(*mark)):
+        return answer
+    maximum = min(charge.limit.maximum, MAX_UNITS)
+    surplus = window.held + window.added + window.weight(charge) - maximum
+    if surplus <= 0:
+        window.add(charge)
+        if mark is not None:
+            marks.add(mark)
+        return answer
+    answer.exceeded = True
+    if window.asked(charge) <= maximum:
+        answer.retry_after = timedelta(microseconds=window.frees(charge, surplus) - now)
+    return answer
+
+
+def _usage(answer: _Answer, refused: bool) -> Usage:
+    window = answer.window
+    used = window.held if refused else window.held + window.added
+    return Usage(used, answer.maximum, answer.exceeded, answer.retry_after)

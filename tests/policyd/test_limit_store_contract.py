@@ -1,0 +1,397 @@
+"""The promises of DESIGN.md section 5, on every store, with time under the test's control."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mailreeve_policyd.limits import Charge, Limit, LimitStore, Unit, Usage
+from mailreeve_policyd.limits_memory import MemoryStore
+from mailreeve_policyd.limits_redis import RedisStore
+from mailreeve_policyd.limits_sqlite import SqliteStore
+from tests.policyd.limit_stores import (
+    SECOND,
+    HandClock,
+    Ledger,
+    charge_of,
+    distinct,
+    fresh_key,
+    messages,
+)
+
+REMEMBER_SECONDS = 3600
+MICROSECOND = timedelta(microseconds=1)
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    """Time as the test moves it."""
+    return HandClock()
+
+
+def memory_store(clock: HandClock, request: pytest.FixtureRequest) -> LimitStore:
+    """The store of the rules file's expect lines."""
+    return MemoryStore(clock, REMEMBER_SECONDS)
+
+
+def sqlite_store(clock: HandClock, request: pytest.FixtureRequest) -> LimitStore:
+    """The embedded store."""
+    folder: Path = request.getfixturevalue("tmp_path")
+    return SqliteStore(folder / "limits.sqlite", clock, REMEMBER_SECONDS)
+
+
+def redis_store(clock: HandClock, request: pytest.FixtureRequest) -> LimitStore:
+    """The shared store, on a real Redis."""
+    url = request.getfixturevalue("redis_server").unix_url
+    return RedisStore.from_url(url, timeout_seconds=10, clock=clock, remember_seconds=REMEMBER_SECONDS)
+
+
+@pytest.fixture(params=[memory_store, sqlite_store, redis_store], ids=["memory", "sqlite", "redis"])
+def store(request: pytest.FixtureRequest, clock: HandClock) -> Iterator[LimitStore]:
+    """Each store in turn."""
+    make: Callable[[HandClock, pytest.FixtureRequest], LimitStore] = request.param
+    made = make(clock, request)
+    yield made
+    made.close()
+
+
+def one(store: LimitStore, charge: Charge) -> Usage:
+    """Charge one limit alone."""
+    (usage,) = store.charge([charge])
+    return usage
+
+
+def test_n_are_let_through_and_the_next_is_told_to_wait(store: LimitStore) -> None:
+    """The answer says used, maximum and, once exceeded, how long to wait (promise 7)."""
+    charge = charge_of(messages(2))
+
+    assert one(store, charge) == Usage(1, 2, exceeded=False)
+    assert one(store, charge) == Usage(2, 2, exceeded=False)
+    refused = one(store, charge)
+
+    assert (refused.used, refused.maximum, refused.exceeded) == (2, 2, True)
+    assert refused.retry_after is not None
+    assert timedelta(seconds=60) < refused.retry_after <= timedelta(seconds=61)
+
+
+@pytest.mark.parametrize("seconds", [1, 7, 60, 3600, 31 * 86400])
+def test_the_wait_is_exact(store: LimitStore, clock: HandClock, seconds: int) -> None:
+    """After the time told the request passes; a microsecond earlier it does not."""
+    charge = charge_of(messages(1, seconds))
+    one(store, charge)
+    wait = one(store, charge).retry_after
+    assert wait is not None
+
+    clock.advance(wait - MICROSECOND)
+    assert one(store, charge).retry_after == MICROSECOND
+    clock.advance(1)
+    assert not one(store, charge).exceeded
+
+
+def test_no_window_of_the_period_holds_more_than_n(store: LimitStore, clock: HandClock) -> None:
+    """What was let through exactly one period ago still counts (promise 1)."""
+    charge = charge_of(messages(1))
+    one(store, charge)
+
+    clock.advance(60 * SECOND)
+
+    assert one(store, charge).exceeded
+
+
+def test_after_a_period_and_a_sixtieth_the_window_is_free(store: LimitStore, clock: HandClock) -> None:
+    """Promise 2: what was let through earlier than that stops nobody."""
+    charge = charge_of(messages(1))
+    one(store, charge)
+
+    clock.advance(61 * SECOND)
+
+    assert one(store, charge) == Usage(1, 1, exceeded=False)
+
+
+def test_the_wait_is_for_as_much_as_is_asked(store: LimitStore, clock: HandClock) -> None:
+    """Three units wait until three are free, one unit only until the first is."""
+    limit = messages(3)
+    key = fresh_key("rule", limit)
+    for _ in range(3):
+        one(store, charge_of(limit, key))
+        clock.advance(10 * SECOND)
+
+    waits = [store.usage([charge_of(limit, key, amount)])[0].retry_after for amount in (1, 2, 3)]
+
+    assert all(wait is not None for wait in waits)
+    assert waits == sorted(waits, key=str)
+    clock.advance(waits[1] or MICROSECOND)
+    assert one(store, charge_of(limit, key, 3)).exceeded
+    assert not one(store, charge_of(limit, key, 2)).exceeded
+
+
+def test_a_refused_request_consumes_nothing_of_any_limit(store: LimitStore) -> None:
+    """All are charged or none is, whichever comes first (promise 3)."""
+    wide, narrow = charge_of(messages(10)), charge_of(messages(1))
+    one(store, narrow)
+
+    for charges in ([wide, narrow], [narrow, wide]):
+        usages = dict(zip(charges, store.charge(charges), strict=True))
+        assert usages[narrow].exceeded
+        assert usages[wide] == Usage(0, 10, exceeded=False)
+
+    assert one(store, wide).used == 1
+
+
+def test_a_limit_that_lets_mail_in_stops_nobody(store: LimitStore) -> None:
+    """It is not charged further itself, the others are judged and charged (promise 3)."""
+    holding, wide = charge_of(messages(1), refuses=False), charge_of(messages(10))
+    one(store, holding)
+
+    exceeded, charged = store.charge([holding, wide])
+
+    assert exceeded.exceeded
+    assert exceeded.used == 1
+    assert charged == Usage(1, 10, exceeded=False)
+
+
+def test_more_than_the_maximum_can_never_pass(store: LimitStore) -> None:
+    """A request larger than N by itself is told no time to wait."""
+    usage = one(store, charge_of(messages(10), amount=11))
+
+    assert usage.can_never_pass
+    assert usage.used == 0
+
+
+@pytest.mark.parametrize("limit", [messages(0), distinct(0)])
+def test_a_limit_of_none_is_always_exceeded(store: LimitStore, limit: Limit) -> None:
+    """`limit 0` lets nothing through, ever."""
+    assert one(store, charge_of(limit, value="a")).can_never_pass
+
+
+def test_what_is_marked_is_counted_once(store: LimitStore, clock: HandClock) -> None:
+    """A message asked about again passes uncounted, even when the limit is reached meanwhile (promise 4)."""
+    limit = messages(1)
+    key = fresh_key("rule", limit)
+    first = charge_of(limit, key, mark="first")
+    one(store, first)
+
+    clock.advance(30 * SECOND)
+
+    assert one(store, first) == Usage(1, 1, exceeded=False)
+    assert one(store, charge_of(limit, key, mark="second")).exceeded
+
+
+def test_a_mark_is_for_one_key(store: LimitStore) -> None:
+    """The same message counts once under each key that it has."""
+    limit = messages(5)
+
+    assert [one(store, charge_of(limit, mark="message")).used for _ in range(2)] == [1, 1]
+
+
+def test_a_mark_expires(store: LimitStore, clock: HandClock) -> None:
+    """After the time to remember the message counts anew; until then it does not."""
+    limit = messages(5, 31 * 86400)
+    charge = charge_of(limit, mark="message")
+    one(store, charge)
+
+    clock.advance(REMEMBER_SECONDS * SECOND - 1)
+    assert one(store, charge).used == 1
+    clock.advance(1)
+    assert one(store, charge).used == 2
+
+
+def test_a_refused_request_leaves_no_mark(store: LimitStore, clock: HandClock) -> None:
+    """When it is retried it is judged and counted like any other."""
+    full, wide = charge_of(messages(1)), charge_of(messages(10), mark="message")
+    one(store, full)
+    store.charge([full, wide])
+
+    clock.advance(61 * SECOND)
+
+    assert [usage.used for usage in store.charge([full, wide])] == [1, 1]
+
+
+def test_an_exceeded_limit_that_lets_mail_in_leaves_no_mark(store: LimitStore) -> None:
+    """What was let in uncounted stays exceeded when it is asked about again."""
+    limit = messages(0)
+    charge = charge_of(limit, mark="message", refuses=False)
+
+    assert [one(store, charge).exceeded for _ in range(2)] == [True, True]
+
+
+def test_distinct_counts_values_and_not_requests(store: LimitStore) -> None:
+    """A value that was seen in the window consumes nothing."""
+    limit = distinct(2)
+    key = fresh_key("rule", limit)
+
+    used = [one(store, charge_of(limit, key, value=value)).used for value in ("a", "b", "a", "b", "a")]
+
+    assert used == [1, 2, 2, 2, 2]
+    assert one(store, charge_of(limit, key, value="c")).exceeded
+
+
+def test_a_known_value_stays_known_as_long_as_it_is_used(store: LimitStore, clock: HandClock) -> None:
+    """Each use refreshes its time; the value that was not used leaves first."""
+    limit = distinct(2)
+    key = fresh_key("rule", limit)
+    for value in ("a", "b"):
+        one(store, charge_of(limit, key, value=value))
+    clock.advance(40 * SECOND)
+    one(store, charge_of(limit, key, value="a"))
+
+    refused = one(store, charge_of(limit, key, value="c"))
+    assert refused.retry_after == timedelta(seconds=20) + MICROSECOND
+    clock.advance(refused.retry_after)
+
+    assert not one(store, charge_of(limit, key, value="c")).exceeded
+    assert one(store, charge_of(limit, key, value="b")).exceeded
+    assert not one(store, charge_of(limit, key, value="a")).exceeded
+
+
+def test_a_lowered_maximum_holds_for_known_values_too(store: LimitStore, clock: HandClock) -> None:
+    """The counter is kept when N changes: what it holds above the new N has to leave first."""
+    limit = distinct(3)
+    key = fresh_key("rule", limit)
+    for value in ("a", "b", "c"):
+        one(store, charge_of(limit, key, value=value))
+        clock.advance(SECOND)
+
+    refused = one(store, charge_of(distinct(1), key, value="a"))
+
+    assert (refused.used, refused.exceeded) == (3, True)
+    assert refused.retry_after == timedelta(seconds=59) + MICROSECOND
+
+
+def test_several_charges_of_one_key_see_each_other(store: LimitStore) -> None:
+    """Three recipients of one message under one key are three values, or none if they do not fit."""
+    limit = distinct(4)
+    key = fresh_key("rule", limit)
+    three = [charge_of(limit, key, value=value) for value in ("a", "b", "c")]
+    others = [charge_of(limit, key, value=value) for value in ("d", "e")]
+
+    assert [usage.used for usage in store.charge(three)] == [3, 3, 3]
+    assert [(usage.used, usage.exceeded) for usage in store.charge(others)] == [(3, False), (3, True)]
+    assert one(store, others[1]).used == 4
+
+
+def test_usage_counts_nothing_and_marks_nothing(store: LimitStore) -> None:
+    """It gives what a charge would answer, as often as it is asked."""
+    limit = messages(1)
+    key = fresh_key("rule", limit)
+    charge = charge_of(limit, key, mark="message")
+
+    assert [store.usage([charge]) for _ in range(3)] == [(Usage(1, 1, exceeded=False),)] * 3
+    assert store.usage([charge_of(limit, key, amount=0)])[0].used == 0
+    one(store, charge)
+    assert store.usage([charge]) == (Usage(1, 1, exceeded=False),)
+    assert store.usage([charge_of(limit, key)])[0].exceeded
+
+
+def test_no_charges_are_no_answers(store: LimitStore) -> None:
+    """Where no limit applies there is nothing to ask."""
+    assert store.charge([]) == ()
+    assert store.usage([]) == ()
+
+
+def test_bytes_go_beyond_32_bits(store: LimitStore) -> None:
+    """A terabyte in a month is counted to the byte."""
+    limit = Limit(10**12, Unit.BYTES, timedelta(days=31))
+    key = fresh_key("rule", limit)
+    one(store, charge_of(limit, key, amount=10**12 - 1))
+
+    assert one(store, charge_of(limit, key, amount=2)).exceeded
+    assert one(store, charge_of(limit, key, amount=1)).used == 10**12
+
+
+@pytest.mark.parametrize("limit", [messages(1), distinct(1)])
+def test_a_clock_set_back_blocks_nobody_for_longer_than_a_period(
+    store: LimitStore, clock: HandClock, limit: Limit
+) -> None:
+    """What was counted ahead of the clock is neither forgotten nor kept until that time comes again."""
+    key = fresh_key("rule", limit)
+    one(store, charge_of(limit, key, value="a"))
+    clock.advance(timedelta(days=-3650))
+
+    refused = one(store, charge_of(limit, key, value="b"))
+    assert refused.exceeded
+    assert refused.retry_after is not None
+    assert refused.retry_after <= timedelta(seconds=61)
+
+
+def test_threads_never_let_more_than_n_through(store: LimitStore) -> None:
+    """Eight threads on one key: exactly N of their requests pass."""
+    charge = charge_of(messages(50))
+    passed: list[bool] = []
+
+    def hammer() -> None:
+        passed.extend(not one(store, charge).exceeded for _ in range(20))
+
+    threads = [threading.Thread(target=hammer) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (len(passed), sum(passed)) == (160, 50)
+
+
+PERIODS = (1, 7, 60, 31 * 86400)
+START = 1_700_000_000 * SECOND
+
+
+@st.composite
+def limits(draw: st.DrawFn) -> Limit:
+    """A small maximum, so that it is reached, and any unit and period."""
+    unit = draw(st.sampled_from([Unit.MESSAGES, Unit.BYTES, Unit.DISTINCT]))
+    return Limit(draw(st.integers(0, 4)), unit, timedelta(seconds=draw(st.sampled_from(PERIODS))))
+
+
+@st.composite
+def steps(draw: st.DrawFn, keys: int) -> tuple[int, list[tuple[int, int, str, str | None, bool]]]:
+    """How many microseconds pass, and what is charged then: key, amount, value, mark, refuses."""
+    span = draw(st.sampled_from(PERIODS)) * SECOND
+    near = st.integers(-2, 2)
+    passing = st.one_of(
+        st.just(0),
+        st.integers(0, 2 * SECOND),
+        st.tuples(st.sampled_from([span // 60, span, span * 61 // 60]), near).map(sum),
+    )
+    charge = st.tuples(
+        st.integers(0, keys - 1),
+        st.integers(0, 3),
+        st.sampled_from("abcdef"),
+        st.sampled_from([None, None, "m", "n"]),
+        st.booleans(),
+    )
+    return max(0, draw(passing)), draw(st.lists(charge, min_size=1, max_size=3))
+
+
+@settings(
+    max_examples=60,
+    deadline=None,  # three stores, one of them a server, on whatever machine
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example has keys of its own
+)
+@given(st.data())
+def test_any_sequence_keeps_the_promises(store: LimitStore, clock: HandClock, data: st.DataObject) -> None:
+    """Whatever is charged whenever, each answer agrees with the exact ledger of what was let through."""
+    chosen = data.draw(st.lists(limits(), min_size=1, max_size=3))
+    keys = [fresh_key(str(place), limit) for place, limit in enumerate(chosen)]
+    ledger = Ledger(REMEMBER_SECONDS * SECOND)
+    clock.now = START + data.draw(st.integers(0, 60 * SECOND))
+    for microseconds, drawn in data.draw(st.lists(steps(len(keys)), min_size=1, max_size=12)):
+        clock.advance(microseconds)
+        charges = [_charge(chosen[place], keys[place], *rest) for place, *rest in drawn]
+        foreseen = store.usage(charges)
+        usages = store.charge(charges)
+        assert usages == foreseen
+        ledger.check(charges, usages, clock.now)
+
+
+def _charge(limit: Limit, key: bytes, *rest: Any) -> Charge:
+    amount, value, mark, refuses = rest
+    if limit.unit is Unit.DISTINCT:
+        return charge_of(limit, key, value=value, mark=mark, refuses=refuses)
+    return charge_of(limit, key, amount, mark=mark, refuses=refuses)

@@ -1,0 +1,266 @@
+"""What the Redis store adds to the contract: restarts, outages, secrets, expiry, one round trip."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import redis
+
+from mailreeve_policyd.errors import StoreError
+from mailreeve_policyd.limits import Charge, Limit, Unit
+from mailreeve_policyd.limits_redis import MAX_CONNECTIONS, RedisStore
+from tests.lab.redis import Redis
+from tests.lab.work import work_folder
+from tests.policyd.limit_stores import SECOND, HandClock, charge_of, distinct, fresh_key, messages
+
+PASSWORD = "p:a@ss/w%rd"
+QUOTED_PASSWORD = "p%3Aa%40ss%2Fw%25rd"
+
+
+@pytest.fixture
+def work() -> Iterator[Path]:
+    """A folder for a server of this test's own."""
+    with work_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def client(redis_server: Redis) -> Iterator[redis.Redis]:
+    """A plain client, to look at what lies there."""
+    with redis.Redis.from_url(redis_server.unix_url, decode_responses=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(redis_server: Redis) -> Iterator[RedisStore]:
+    """A store on the server's own clock."""
+    opened = RedisStore.from_url(redis_server.unix_url, timeout_seconds=10)
+    yield opened
+    opened.close()
+
+
+def keys_of(charge: Charge, client: redis.Redis) -> dict[str, int]:
+    """The keys that a charge left, with the milliseconds that each has to live."""
+    found = map(str, client.keys(f"*{charge.key.hex()}*"))
+    return {key.partition("{")[0]: client.pttl(key) for key in found}
+
+
+def test_a_restarted_redis_is_given_the_script_again(work: Path) -> None:
+    """Neither the lost script nor the lost connections are an outage."""
+    with Redis(work) as server:
+        store = RedisStore.from_url(server.url)
+        assert store.charge([charge_of(messages(1))])[0].used == 1
+        server.stop()
+        server.start()
+
+        assert store.charge([charge_of(messages(1))])[0].used == 1
+        assert server.ask("SCRIPT FLUSH") == "+OK"
+        assert store.charge([charge_of(messages(1))])[0].used == 1
+        store.close()
+
+
+def test_a_redis_that_is_away_is_an_outage(work: Path) -> None:
+    """Refused connections are StoreError; when it is back the same store goes on."""
+    with Redis(work) as server:
+        store = RedisStore.from_url(server.url)
+        server.kill()
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                store.charge([charge_of(messages(1))])
+        with pytest.raises(StoreError):
+            store.usage([charge_of(messages(1))])
+
+        server.start()
+        assert store.charge([charge_of(messages(1))])[0].used == 1
+        store.close()
+
+
+def test_a_redis_that_does_not_answer_is_an_outage_after_the_timeout(work: Path) -> None:
+    """What was asked is not asked again, since it may have been counted."""
+    charge = charge_of(messages(5))
+    with Redis(work) as server:
+        store = RedisStore.from_url(server.unix_url, timeout_seconds=0.2)
+        store.charge([charge])
+        server.send(signal.SIGSTOP)
+        begun = time.monotonic()
+        with pytest.raises(StoreError):
+            store.charge([charge])
+        lasted = time.monotonic() - begun
+        server.send(signal.SIGCONT)
+
+        assert lasted < 5
+        patient = RedisStore.from_url(server.unix_url, timeout_seconds=10)
+        assert patient.charge([charge])[0].used in (2, 3)
+        patient.close()
+        store.close()
+
+
+@pytest.mark.parametrize("secret", [QUOTED_PASSWORD, "wrong-secret", ""])
+def test_a_password_reaches_redis_and_nothing_else(work: Path, secret: str) -> None:
+    """The right one opens; a wrong or missing one is an outage whose text does not hold it."""
+    with Redis(work) as server:
+        server.ask(f"CONFIG SET requirepass {PASSWORD}")
+        userinfo = f":{secret}@" if secret else ""
+        store = RedisStore.from_url(server.url.replace("//", f"//{userinfo}"))
+        if secret == QUOTED_PASSWORD:
+            assert store.charge([charge_of(messages(1))])[0].used == 1
+        else:
+            with pytest.raises(StoreError) as caught:
+                store.charge([charge_of(messages(1))])
+            assert "secret" not in str(caught.value)
+        store.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://secret@127.0.0.1/",
+        "redis://user:sec/ret@127.0.0.1:6379/0",
+        "redis://:secret@127.0.0.1/0?no_such_option=1",
+        "redis://:secret@127.0.0.1:port/0",
+    ],
+)
+def test_a_url_that_cannot_be_used_is_told_at_once_without_its_password(url: str) -> None:
+    """A mistake in the URL is the operator's, found before the first charge."""
+    with pytest.raises(ValueError, match="not a URL") as caught:
+        RedisStore.from_url(url)
+
+    assert "sec" not in str(caught.value).replace("can be", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("redis://redis.example.org:6380/2", redis.Connection),
+        ("rediss://redis.example.org:6380/2?ssl_ca_certs=/etc/ssl/redis.pem", redis.SSLConnection),
+        ("unix:///run/redis/redis.sock?db=3", redis.UnixDomainSocketConnection),
+    ],
+)
+def test_the_three_forms_of_a_url(url: str, kind: type) -> None:
+    """TCP, TLS and a unix socket; nothing is connected yet."""
+    store = RedisStore.from_url(url)
+
+    assert store._client.connection_pool.connection_class is kind
+    store.close()
+
+
+def test_every_key_expires_by_itself(store: RedisStore, client: redis.Redis) -> None:
+    """Counter, members and marks outlive what they hold by about a minute (promise 5)."""
+    limit = messages(5, 600)
+    counted = charge_of(limit, mark="message")
+    members = charge_of(distinct(5, 600), value="a")
+    store.charge([counted, members])
+
+    alive = keys_of(counted, client)
+    assert set(alive) == {"mailreeve:l:", "mailreeve:m:"}
+    assert 610_000 < alive["mailreeve:l:"] <= 671_000
+    assert 3_600_000 < alive["mailreeve:m:"] <= 3_660_000
+    assert 600_000 < keys_of(members, client)["mailreeve:l:"] <= 660_000
+
+
+def test_asking_writes_nothing(store: RedisStore, client: redis.Redis) -> None:
+    """usage() leaves no key behind."""
+    charge = charge_of(messages(5), mark="message")
+    store.usage([charge])
+
+    assert keys_of(charge, client) == {}
+
+
+def test_a_counter_holds_at_most_61_buckets(redis_server: Redis, client: redis.Redis) -> None:
+    """However many were let through over however long (promise 5)."""
+    clock = HandClock()
+    store = RedisStore.from_url(redis_server.unix_url, 10, clock)
+    charge = charge_of(Limit(2**53 - 1, Unit.BYTES, messages(1).period), amount=10**12)
+    for _ in range(200):
+        store.charge([charge])
+        clock.advance(SECOND // 2)
+
+    assert client.strlen(f"mailreeve:l:{{{charge.key.hex()}}}") <= 61 * (9 + 9) + 5
+    store.close()
+
+
+def test_marks_that_expired_are_dropped(redis_server: Redis, client: redis.Redis) -> None:
+    """A key in steady use does not keep the marks of all time, nor those of a clock that ran ahead."""
+    clock = HandClock()
+    store = RedisStore.from_url(redis_server.unix_url, 10, clock)
+    limit = messages(5)
+    key = fresh_key("marks", limit)
+    for at in (0, 86400, 2 * 86400, -86400):
+        clock.advance(at * SECOND)
+        store.charge([charge_of(limit, key, mark=str(at))])
+
+    assert client.zcard(f"mailreeve:m:{{{key.hex()}}}") == 1
+    store.close()
+
+
+def test_a_charge_is_one_round_trip(store: RedisStore, client: redis.Redis) -> None:
+    """Three limits, marks and distinct members: one command (promise 6)."""
+    charges = [charge_of(messages(5), mark="m"), charge_of(distinct(5), value="a"), charge_of(messages(5))]
+    store.charge(charges)
+    before = client.info("stats")["total_commands_processed"]
+    calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    for _ in range(10):
+        store.charge(charges)
+
+    stats = client.info("commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] - calls == 10
+    assert client.info("stats")["total_commands_processed"] > before
+
+
+def test_time_is_the_servers(store: RedisStore) -> None:
+    """Without a clock of the test's, the wait told is a whole window and some: Redis' TIME was read."""
+    charge = charge_of(messages(1))
+    store.charge([charge])
+
+    wait = store.charge([charge])[0].retry_after
+    assert wait is not None
+    assert 59 < wait.total_seconds() <= 61
+
+
+def test_what_somebody_else_wrote_under_a_key_is_an_outage(store: RedisStore, client: redis.Redis) -> None:
+    """A value of another type or shape is StoreError."""
+    for value in ("\xc1 no packed counter", "[]"):
+        charge = charge_of(messages(1))
+        client.set(f"mailreeve:l:{{{charge.key.hex()}}}", value)
+        with pytest.raises(StoreError):
+            store.charge([charge])
+    charge = charge_of(messages(1))
+    client.lpush(f"mailreeve:l:{{{charge.key.hex()}}}", "a list")
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        store.charge([charge])
+
+
+def test_a_forked_child_uses_connections_of_its_own(store: RedisStore) -> None:
+    """Parent and child never read each other's answers."""
+    charge = charge_of(messages(10))
+    store.charge([charge])
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, str(store.charge([charge])[0].used).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert os.read(reading, 10) == b"2"
+    assert store.charge([charge])[0].used == 3
+    os.close(reading)
+    os.close(writing)
+
+
+def test_the_connections_of_a_process_are_bounded() -> None:
+    """A thousand threads queue for them instead of opening a thousand."""
+    store = RedisStore.from_url("redis://127.0.0.1:6379/0")
+
+    assert store._client.connection_pool.max_connections == MAX_CONNECTIONS
+
+
+def test_the_script_lies_beside_the_code() -> None:
+    """It is found as part of the package, so a wheel without it would fail here."""
+    assert files("mailreeve_policyd").joinpath("limits.lua").is_file()
