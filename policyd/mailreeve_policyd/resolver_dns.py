@@ -282,12 +282,13 @@ class BudgetResolver:
 
     def __init__(self, resolver: Resolver, seconds: float, clock: Clock = time.monotonic) -> None:
         self._resolver = resolver
+        self._limitable = resolver if isinstance(resolver, Limitable) else None
         self._clock = clock
         self._deadline = clock() + seconds
 
     def limited(self, seconds: float) -> Resolver:
         """See Limitable: a smaller budget within this one."""
-        return BudgetResolver(self, seconds, self._clock)
+        return BudgetResolver(self._resolver, min(seconds, self._deadline - self._clock()), self._clock)
 
     def lookup_txt(self, name: str) -> Answer[bytes]:
         """See Resolver."""
@@ -313,7 +314,7 @@ class BudgetResolver:
         left = self._deadline - self._clock()
         if left <= 0:
             raise ResolverError("the time for the questions of this message is spent")
-        return self._resolver.limited(left) if isinstance(self._resolver, Limitable) else self._resolver
+        return self._limitable.limited(left) if self._limitable is not None else self._resolver
 
 
 class _HurriedError(ResolverError):

@@ -190,12 +190,12 @@ class _Evaluation(pyspf.query):  # type: ignore[misc] # pyspf has no types
         self._explanation: tuple[str, str] | None = None
 
     def evaluate(self) -> SpfOutcome:
-        """check_host(); whatever pyspf makes of a hostile record is a result."""
+        """check_host(); where pyspf fails on a record the result is not known, and the log says so."""
         try:
             result, _, text = self.check()
-        except Exception:  # noqa: BLE001 -- pyspf reads strangers' records; its surprises are their fault
-            _log.exception("pyspf failed on a record of %s", self.o)
-            return SpfOutcome("permerror", problem="the record cannot be read")
+        except Exception:  # noqa: BLE001 -- a foreign reader of strangers' text may surprise us
+            _log.exception("SPF of %s could not be evaluated", self.o)
+            return SpfOutcome("temperror", problem="the record could not be evaluated")
         problem = text.partition(" Error: ")[2] if result in ("temperror", "permerror") else None
         return SpfOutcome(result, self.mechanism, problem)
 
