@@ -94,7 +94,8 @@ class PolicyConnection:
         if not answer.too_early:
             self._blocks.remember(transaction, stages, verdict)
         if answer.skipped:
-            verdict = replace(verdict, skipped=_joined(verdict.skipped, answer.skipped))
+            skipped = tuple(dict.fromkeys((*verdict.skipped, *answer.skipped)))
+            verdict = replace(verdict, edits=answer.prepended, skipped=skipped)
         done = door.stopwatch()
         spent = {"total": done - started, "evidence": gathered - started, "decision": done - gathered}
         door.audit.decision(transaction, verdict, spent)
@@ -105,8 +106,3 @@ class PolicyConnection:
         spent = {"total": self._door.stopwatch() - started}
         self._door.audit.decision(transaction, refusal, spent, repeated=True)
         return answer.octets
-
-
-def _joined(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
-    """Both, each name once."""
-    return tuple(dict.fromkeys((*first, *second)))

@@ -14,7 +14,7 @@ from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.escape import ELLIPSIS, decode_wire, encode_wire, escape, escape_ascii
 from mailreeve_policyd.smtp import Mailbox, Stage, parse_mailbox
 from mailreeve_policyd.transaction import Envelope, Session, Tls, Transaction, parse_address
-from mailreeve_policyd.verdict import Action, Verdict
+from mailreeve_policyd.verdict import Action, AddHeader, Verdict
 
 MAX_REQUEST_OCTETS = 65_536
 """Postfix sends about thirty attributes, each far below its line_length_limit of 2048: 2 KB, at most 60."""
@@ -232,12 +232,13 @@ _NO_PREPEND = _BEFORE_MAIL | {Stage.END_OF_MESSAGE}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What Postfix is told, and what of the verdict it could not be told (names for the record).
+    """What Postfix is told: the fields to prepend among it, and names of what it could not be told.
 
     `too_early` says that a later request of the same message can carry out what this one could not.
     """
 
     octets: bytes
+    prepended: tuple[AddHeader, ...] = ()
     skipped: tuple[str, ...] = ()
     too_early: bool = False
 
@@ -250,13 +251,14 @@ def format_answer(verdict: Verdict, moment: Stage) -> Answer:
     """
     skipped = tuple(f"add-header {edit.name}" for edit in verdict.edits)
     if moment in _BEFORE_MAIL and verdict.action in _MESSAGE_ACTIONS:
-        return Answer(DUNNO, (verdict.rule or verdict.action.value, *skipped), too_early=True)
+        return Answer(DUNNO, skipped=(verdict.rule or verdict.action.value, *skipped), too_early=True)
     if not verdict.edits or _ACTIONS[verdict.action] != "DUNNO":
-        return Answer(_action(_ACTIONS[verdict.action], _text(verdict)), skipped)
+        return Answer(_action(_ACTIONS[verdict.action], _text(verdict)), skipped=skipped)
     if moment in _NO_PREPEND:
-        return Answer(DUNNO, skipped, too_early=moment in _BEFORE_MAIL)
+        return Answer(DUNNO, skipped=skipped, too_early=moment in _BEFORE_MAIL)
     first = verdict.edits[0]
-    return Answer(_action("PREPEND", _one_line(f"{first.name}: {first.value}", MAX_HEADER)), skipped[1:])
+    line = _one_line(f"{first.name}: {first.value}", MAX_HEADER)
+    return Answer(_action("PREPEND", line), (first,), skipped[1:])
 
 
 def _text(verdict: Verdict) -> str:

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+
+from mailreeve_policyd.audit import AuditLog
+from mailreeve_policyd.authres import MethodResult
+from mailreeve_policyd.door import PolicyDoor
+from mailreeve_policyd.errors import ProtocolError
+from mailreeve_policyd.smtp import Stage
+from mailreeve_policyd.transaction import Evidence, Transaction
+from mailreeve_policyd.verdict import Action, AddHeader, Verdict
+
+RCPT = {"request": "smtpd_access_policy", "protocol_state": "RCPT", "recipient": "alice@example.org"}
+
+
+class Records:
+    """A sink that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+    def write(self, line: bytes) -> None:
+        self.lines.append(line)
+
+    def reopen(self) -> None:
+        """Nothing is open."""
+
+    @property
+    def only(self) -> dict[str, Any]:
+        [line] = self.lines
+        record: dict[str, Any] = msgspec.json.decode(line)
+        return record
+
+
+class Scripted:
+    """Decides as it was told, and remembers what it was asked."""
+
+    def __init__(self, outcome: Verdict | Exception) -> None:
+        self.outcome = outcome
+        self.asked: list[tuple[Transaction, tuple[Stage, ...]]] = []
+
+    def decide(self, transaction: Transaction, stages: tuple[Stage, ...]) -> Verdict:
+        self.asked.append((transaction, stages))
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+def door_of(
+    policy: Scripted, records: Records, needs: Iterable[str] = (), decides: Iterable[Stage] = Stage
+) -> PolicyDoor:
+    ticks = iter(range(100))
+    return PolicyDoor(
+        policy=policy,
+        needs=lambda stages: frozenset(needs),
+        decides=frozenset(decides),
+        gather=lambda transaction, asked: Evidence(tuple(MethodResult(name, "pass") for name in asked)),
+        audit=AuditLog("policyd", records),
+        stopwatch=lambda: float(next(ticks)),
+    )
+
+
+def test_the_record_says_how_long_what_took() -> None:
+    """A slow answer must be traceable to DNS or to the decision."""
+    records = Records()
+    door = door_of(Scripted(Verdict(Action.CONTINUE, Stage.RCPT)), records)
+
+    assert door.connection().answer(RCPT) == b"action=DUNNO\n\n"
+    assert records.only["spent_ms"] == {"total": 2000.0, "evidence": 1000.0, "decision": 1000.0}
+
+
+def test_rules_see_the_evidence_that_they_need() -> None:
+    """Gathered before the decision, once."""
+    policy = Scripted(Verdict(Action.CONTINUE, Stage.RCPT))
+    door_of(policy, Records(), needs={"iprev"}).connection().answer(RCPT)
+
+    [(transaction, stages)] = policy.asked
+    assert transaction.evidence is not None
+    assert transaction.evidence.result("iprev") is not None
+    assert stages == (Stage.CONNECT, Stage.HELO, Stage.MAIL, Stage.RCPT)
+
+
+def test_a_bug_while_deciding_leaves_neither_answer_nor_record() -> None:
+    """The server logs it and closes; the record holds what was answered."""
+    records = Records()
+    door = door_of(Scripted(ZeroDivisionError("a bug")), records)
+
+    with pytest.raises(ZeroDivisionError):
+        door.connection().answer(RCPT)
+    assert records.lines == []
+
+
+def test_a_request_without_a_state_is_a_protocol_error() -> None:
+    """It is closed without an answer."""
+    door = door_of(Scripted(Verdict(Action.CONTINUE, Stage.RCPT)), Records())
+
+    with pytest.raises(ProtocolError):
+        door.connection().answer({"request": "smtpd_access_policy"})
+
+
+def test_a_stage_of_the_other_daemon_asks_nobody() -> None:
+    """DUNNO, no decision, no record."""
+    policy, records = Scripted(Verdict(Action.CONTINUE, Stage.RCPT)), Records()
+    door = door_of(policy, records, decides={Stage.DATA})
+
+    assert door.connection().answer(RCPT) == b"action=DUNNO\n\n"
+    assert (policy.asked, records.lines) == ([], [])
+
+
+def test_the_record_names_fields_that_were_added_and_those_that_were_not() -> None:
+    """An answer carries one field."""
+    records = Records()
+    edits = (AddHeader("X-A", "1"), AddHeader("X-B", "2"))
+    policy = Scripted(Verdict(Action.CONTINUE, Stage.RCPT, edits=edits, skipped=("rule-c",)))
+
+    assert door_of(policy, records).connection().answer(RCPT) == b"action=PREPEND X-A: 1\n\n"
+    assert (records.only["added"], records.only["skipped"]) == (["X-A"], ["rule-c", "add-header X-B"])
+
+
+def test_connections_do_not_share_their_memory() -> None:
+    """Two smtpd processes handle two messages, whatever they have in common."""
+    policy = Scripted(Verdict(Action.CONTINUE, Stage.RCPT))
+    door = door_of(policy, Records())
+    request = RCPT | {"instance": "1"}
+    for connection in (door.connection(), door.connection()):
+        connection.answer(request)
+
+    assert [len(stages) for _, stages in policy.asked] == [4, 4]
