@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from mailreeve_policyd.daemon import load_rules
 
 from mailreeve_admin import reference
-from mailreeve_milter.keys import load_signing_keys
-from mailreeve_policyd.config import DEFAULT_FILE, Configuration, load_configuration
+from mailreeve_admin.rules import count_rules
+from mailreeve_milter.keys import SigningKeys, load_signing_keys
+from mailreeve_policyd.config import DEFAULT_FILE, load_configuration
+from mailreeve_policyd.launch import generation_of, load_rules
 
 app = typer.Typer(help="Check the configuration; show its options.", no_args_is_help=True)
 
@@ -26,15 +27,16 @@ def check(
     configuration = load_configuration(config)
     ruleset = load_rules(configuration)
     keys = load_signing_keys(configuration)
+    generation_of(configuration, "policyd", None)
+    generation_of(configuration, "milter", None)
     typer.echo(f"{configuration.path}: right")
-    typer.echo(f"{configuration.resolve(configuration.settings.rules)}: right, {ruleset.summary}")
-    _say_keys(configuration, len(keys))
+    typer.echo(f"{ruleset.file}: right, {count_rules(ruleset)}")
+    _say_keys(keys)
 
 
-def _say_keys(configuration: Configuration, count: int) -> None:
-    if count:
-        domains = sorted({key.domain for key in configuration.settings.signing.keys})
-        typer.echo(f"{count} signing keys, for {', '.join(domains)}")
+def _say_keys(keys: SigningKeys) -> None:
+    if keys.domains:
+        typer.echo(f"our own mail is signed for {', '.join(sorted(keys.domains))}")
     else:
         typer.echo("no signing keys: our own mail leaves unsigned (mailreeve keys new DOMAIN makes them)")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from mailreeve_policyd.config import options
-from mailreeve_policyd.facts import FACTS, Door, Fact
+from mailreeve_policyd.rules import actions_reference, facts_reference
 
 CONFIGURATION_PAGE = "configuration.md"
 EXAMPLE_FILE = "mailreeve.toml"
@@ -80,31 +80,17 @@ def format_example_file() -> str:
 
 
 def format_facts_page() -> str:
-    """The reference of the facts that a rule may ask, in Markdown."""
+    """The reference of the facts and the actions of the rules language, in Markdown."""
     lines = [
-        "# Facts: what a rule may ask",
+        "# Facts and actions: what a rule may ask and do",
         "",
-        "Made from the program by `mailreeve config reference --write`. A fact is known from the stage in its",
-        "row on, at the daemon that decides that stage; `-` means that this daemon never knows it.",
+        "Made from the program by `mailreeve config reference --write`; [rules.md](../rules.md) explains.",
+        "A fact is known from the stage in its row on, at the daemon that decides that stage.",
         "",
-        "| fact | type | policyd | milter | meaning |",
-        "| --- | --- | --- | --- | --- |",
+        facts_reference(),
+        actions_reference(),
     ]
-    lines += [
-        f"| `{fact.name}` | {_fact_type(fact)} | {_known(fact, Door.POLICY)} | {_known(fact, Door.MILTER)} "
-        f"| {_cell(fact.summary)} |"
-        for fact in FACTS.values()
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _known(fact: Fact, door: Door) -> str:
-    stage = fact.known_from.get(door)
-    return stage.value if stage else "-"
-
-
-def _fact_type(fact: Fact) -> str:
-    return f"{fact.type.value}: {', '.join(sorted(fact.words))}" if fact.words else fact.type.value
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 _Row = tuple[str, msgspec.inspect.Field, str]
