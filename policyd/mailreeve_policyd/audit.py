@@ -43,7 +43,7 @@ class FileSink:
     """A file, appended to; opened anew when another file, or none, has its name (logrotate)."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = str(path)
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         self._inode: tuple[int, int] | None = None
@@ -75,7 +75,7 @@ class FileSink:
     def _named(self) -> tuple[int, int] | None:
         """The file that has the name now."""
         try:
-            status = self._path.stat()
+            status = os.stat(self._path)  # noqa: PTH116 -- at every line: a Path costs more than the call
         except FileNotFoundError:
             return None
         return status.st_dev, status.st_ino

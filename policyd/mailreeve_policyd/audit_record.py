@@ -6,7 +6,7 @@ whatever a client sent. Knows no file and no clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -82,7 +82,7 @@ class Signature(msgspec.Struct, frozen=True):
 
 
 class AuditRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line. Keys without a default are always there; one of the others that is missing means none or no."""
+    """One line. Keys without a default are always there; of the others, one that is missing means none."""
 
     time: str
     daemon: str
@@ -157,11 +157,12 @@ class _Measure:
     def optional(self, value: str | None) -> str | None:
         return None if value is None else self.escape(value, self.characters)
 
-    def each(self, items: Iterable[ItemT], write: Callable[[ItemT], WrittenT]) -> tuple[WrittenT, ...]:
-        return tuple(write(item) for item, _ in zip(items, range(self.items), strict=False))
+    def each(self, items: Sequence[ItemT], write: Callable[[ItemT], WrittenT]) -> tuple[WrittenT, ...]:
+        return tuple(write(item) for item in items[: self.items]) if items else ()
 
     def pairs(self, mapping: Mapping[str, str]) -> dict[str, str]:
-        return dict(self.each(mapping.items(), lambda pair: (self.text(pair[0]), self.text(pair[1]))))
+        first = list(mapping.items())[: self.items]
+        return {self.text(name): self.text(value) for name, value in first}
 
 
 # Tried in turn until the line fits. The last one always does: ASCII, at most two octets a character in JSON.
@@ -212,8 +213,8 @@ def _record(occurrence: Occurrence, measure: _Measure) -> AuditRecord:
         repeated=occurrence.repeated,
         limits=measure.each(verdict.limits, lambda one: _limited(one, measure)),
         signatures=measure.each(occurrence.signatures, lambda one: _signature(one, measure)),
-        added=measure.each((one.name for one in edits if isinstance(one, AddHeader)), measure.text),
-        removed=measure.each((one.name for one in edits if not isinstance(one, AddHeader)), measure.text),
+        added=measure.each([one.name for one in edits if isinstance(one, AddHeader)], measure.text),
+        removed=measure.each([one.name for one in edits if not isinstance(one, AddHeader)], measure.text),
         warnings=measure.each(verdict.warnings, measure.text),
         unknown=measure.each(verdict.unknown, measure.text),
         skipped=measure.each(verdict.skipped, measure.text),

@@ -50,6 +50,10 @@ _STAGES: Mapping[str, Stage] = {
     "END-OF-MESSAGE": Stage.END_OF_MESSAGE,
 }
 
+_BEFORE_MAIL = frozenset({Stage.CONNECT, Stage.HELO})
+_FROM_DATA = frozenset({Stage.DATA, Stage.END_OF_MESSAGE})
+_FROM_RCPT = _FROM_DATA | {Stage.RCPT}
+
 
 class RequestParser:
     """Cuts what comes over one connection into requests, however it is chunked."""
@@ -59,7 +63,7 @@ class RequestParser:
         self._searched = 0
 
     def feed(self, octets: bytes) -> Iterator[Mapping[str, str]]:
-        """Take octets; the iterator gives each request that is complete, attribute by value, in order.
+        """Take octets; the iterator gives each request that is complete: its values by attribute.
 
         Values are decoded by `decode_wire`. Of an attribute that comes twice the first counts.
 
@@ -97,17 +101,15 @@ def parse_attributes(block: bytes) -> Mapping[str, str]:
     """
     if b"\0" in block:
         raise ProtocolError("a NUL in a request")
-    lines = block.split(b"\n")
-    if len(lines) > MAX_ATTRIBUTES:
+    if block.count(b"\n") >= MAX_ATTRIBUTES:
         raise ProtocolError(f"a request of more than {MAX_ATTRIBUTES} attributes")
-    if len(max(lines, key=len)) > MAX_LINE_OCTETS:
+    if len(block) > MAX_LINE_OCTETS and len(max(block.split(b"\n"), key=len)) > MAX_LINE_OCTETS:
         raise ProtocolError(f"a line of more than {MAX_LINE_OCTETS} octets")
-    attributes: dict[str, str] = {}
-    for line in decode_wire(block).split("\n"):
-        name, equals, value = line.partition("=")
+    pairs = [line.partition("=") for line in decode_wire(block).split("\n")]
+    for name, equals, value in pairs:
         if not equals or not name:
-            raise ProtocolError(f"a line that is no attribute: {escape(line, 80)}")
-        attributes.setdefault(name, value)
+            raise ProtocolError(f"a line that is no attribute: {escape(name + equals + value, 80)}")
+    attributes = {name: value for name, _, value in reversed(pairs)}
     if attributes.get("request") != REQUEST:
         raise ProtocolError(f"not a request for {REQUEST}: {escape(attributes.get('request', 'none'), 80)}")
     return attributes
@@ -129,13 +131,13 @@ def parse_transaction(attributes: Mapping[str, str]) -> Transaction | None:
     if stage is None:
         return None
     given = {name: value for name, value in attributes.items() if value}
-    recipient = _mailbox(given, "recipient") if stage >= Stage.RCPT else None
+    recipient = _mailbox(given, "recipient") if stage in _FROM_RCPT else None
     return Transaction(
         stage,
         _session(given),
         envelope=_envelope(given, stage, recipient),
         recipient=recipient,
-        recipient_count=_number(given, "recipient_count") if stage >= Stage.DATA else None,
+        recipient_count=_number(given, "recipient_count") if stage in _FROM_DATA else None,
         size=_number(given, "size"),
         queue_id=given.get("queue_id"),
         instance=given.get("instance"),
@@ -177,9 +179,9 @@ def _tls(given: Mapping[str, str]) -> Tls | None:
 
 def _envelope(given: Mapping[str, str], stage: Stage, recipient: Mailbox | None) -> Envelope | None:
     """From MAIL on. Who was accepted is known where there is one recipient alone."""
-    if stage < Stage.MAIL:
+    if stage in _BEFORE_MAIL:
         return None
-    accepted = (recipient,) if recipient and stage >= Stage.DATA else ()
+    accepted = (recipient,) if recipient and stage in _FROM_DATA else ()
     return Envelope(_mailbox(given, "sender"), accepted)
 
 
@@ -226,7 +228,6 @@ _ACTIONS: Mapping[Action, str] = {
 
 # What concerns a message is skipped by Postfix where there is none yet, and PREPEND where it is written.
 _MESSAGE_ACTIONS = frozenset({Action.DISCARD, Action.HOLD})
-_BEFORE_MAIL = frozenset({Stage.CONNECT, Stage.HELO})
 _NO_PREPEND = _BEFORE_MAIL | {Stage.END_OF_MESSAGE}
 
 
@@ -243,12 +244,17 @@ class Answer:
     too_early: bool = False
 
 
+_NOTHING = Answer(DUNNO)
+
+
 def format_answer(verdict: Verdict, moment: Stage) -> Answer:
     """A verdict as an answer to a request at `moment`, which may come later than the block that decided.
 
     An answer carries one action: the first field to add is prepended where the answer is DUNNO otherwise,
     all others are skipped. Text is made one line of ASCII, and cut.
     """
+    if verdict.action is Action.CONTINUE and not verdict.edits:
+        return _NOTHING  # nearly every answer
     skipped = tuple(f"add-header {edit.name}" for edit in verdict.edits)
     if moment in _BEFORE_MAIL and verdict.action in _MESSAGE_ACTIONS:
         return Answer(DUNNO, skipped=(verdict.rule or verdict.action.value, *skipped), too_early=True)

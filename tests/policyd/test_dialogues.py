@@ -153,7 +153,7 @@ class Dialogue:
             self.is_closed = True
         self.record = self.records.take()
 
-    def do_answer(self, rest: str, _: list[str]) -> None:
+    def do_answer(self, rest: str, _below: list[str]) -> None:
         octets, _, self.answers = self.answers.partition(b"\n\n")
         answer = octets.decode().removeprefix("action=")
         assert answer == rest or (rest.endswith("...") and answer.startswith(rest.removesuffix("...")))

@@ -56,9 +56,9 @@ def door_of(
     ticks = iter(range(100))
     return PolicyDoor(
         policy=policy,
-        needs=lambda stages: frozenset(needs),
+        needs=lambda _: frozenset(needs),
         decides=frozenset(decides),
-        gather=lambda transaction, asked: Evidence(tuple(MethodResult(name, "pass") for name in asked)),
+        gather=lambda _, asked: Evidence(tuple(MethodResult(name, "pass") for name in asked)),
         audit=AuditLog("policyd", records),
         stopwatch=lambda: float(next(ticks)),
     )
