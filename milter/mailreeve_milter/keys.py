@@ -137,7 +137,8 @@ class _Entry:
 
     def _read(self) -> bytes:
         try:
-            with self.file.open("rb") as stream:
+            # a pipe in the file's place must not make the daemon wait for somebody to write
+            with os.fdopen(os.open(self.file, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
                 self._check_access(os.fstat(stream.fileno()))
                 return stream.read(MAX_KEY_FILE_OCTETS)
         except OSError as error:

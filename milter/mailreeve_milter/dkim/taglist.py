@@ -44,6 +44,8 @@ def parse_tag_list(raw: bytes) -> dict[str, str]:
         raise ProtocolError("a tag is given twice") from error
     except InvalidTagValueList as error:
         raise ProtocolError("not a tag list") from error
+    if not tags:
+        raise ProtocolError("not a tag list")
     if not all(_TAG_NAME.match(name) for name in tags):  # dkimpy looks at the first letter only
         raise ProtocolError("a tag has no proper name")
     return {name.decode("ascii"): decode_wire(value) for name, value in tags.items()}

@@ -1,0 +1,219 @@
+"""Signing; every signature is verified by dkimpy and by Mail::DKIM, which share no code with ours."""
+
+import base64
+import re
+from collections.abc import Sequence
+
+import dkim
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mailreeve_milter.dkim import SigningKey, SigningOptions, start_signing, start_verification
+from mailreeve_milter.dkim.crypto import PrivateKey, load_private_key
+from mailreeve_milter.dkim.key_record import format_key_record
+from mailreeve_milter.dkim.sign import MAX_COLUMNS, MAX_FIELDS_A_NAME, NEVER_SIGNED, SIGNED_NAMES
+from mailreeve_milter.dkim.taglist import parse_tag_list, split_list
+from mailreeve_milter.message import HeaderField
+from mailreeve_policyd.resolver import ZoneResolver
+from mailreeve_policyd.smtp import parse_domain
+from tests.lab import dkim_verifier
+from tests.lab.dns import DnsServer
+from tests.milterd.dkim_messages import NOW, join_message
+from tests.milterd.test_dkim_crypto import VECTOR_KEYS
+
+ORG = parse_domain("example.org")
+
+
+def a_key(name: str, selector: str) -> SigningKey:
+    return SigningKey(ORG, parse_domain(selector), load_private_key((VECTOR_KEYS / name).read_bytes()))
+
+
+RSA = a_key("rfc6376.pem", "r1")
+RSA_4096 = a_key("rsa4096.pem", "r2")
+ED25519 = a_key("rfc8463.pem", "e1")
+KEYS = [RSA, RSA_4096, ED25519]
+
+
+def record_of(key: SigningKey) -> str:
+    private: PrivateKey = key.private_key
+    return format_key_record(private)
+
+
+ZONE = ZoneResolver({f"{key.selector}._domainkey.example.org": {"TXT": [record_of(key)]} for key in KEYS})
+
+FIELDS = [
+    HeaderField(b"Received", b" from client.example.org\r\n\tby mx.example.org; today"),
+    HeaderField(b"From", b" =?utf-8?q?Alice?= <alice@example.org>"),
+    HeaderField(b"To", b" bob@example.net,\r\n\tcarol@example.net"),
+    HeaderField(b"Subject", b"\r\n Gr\xc3\xbc\xc3\x9fe  \xff\t"),
+    HeaderField(b"Date", b" Mon, 23 Nov 2026 12:00:00 +0000"),
+    HeaderField(b"List-Unsubscribe", b" <https://example.org/u>"),
+    HeaderField(b"List-Unsubscribe-Post", b" List-Unsubscribe=One-Click"),
+    HeaderField(b"X-Mailer", b" test"),
+]
+BODY = b"Hello  \r\n\r\n.\r\n\tworld\r\n\r\n\r\n"
+
+
+def sign(
+    fields: Sequence[HeaderField] = FIELDS,
+    keys: Sequence[SigningKey] = KEYS,
+    options: SigningOptions | None = None,
+    body: bytes = BODY,
+) -> tuple[HeaderField, ...]:
+    signing = start_signing(fields, keys, options)
+    signing.update(body)
+    return signing.finish(NOW)
+
+
+def signed_names(field: HeaderField) -> list[str]:
+    return list(split_list(parse_tag_list(field.value)["h"]))
+
+
+def verified_by_us(fields: Sequence[HeaderField], body: bytes = BODY) -> list[str]:
+    verification = start_verification(fields, ORG, 8)
+    verification.update(body)
+    return [outcome.result.result for outcome in verification.finish(ZONE, NOW)]
+
+
+def verified_by_dkimpy(fields: Sequence[HeaderField], body: bytes = BODY) -> list[bool]:
+    def get_txt(name: bytes, timeout: int = 5) -> bytes:
+        return ZONE.lookup_txt(name.decode()).records[0]
+
+    message = join_message(fields, body)
+    count = sum(field.lower_name == b"dkim-signature" for field in fields)
+    return [dkim.DKIM(message).verify(idx=index, dnsfunc=get_txt) for index in range(count)]
+
+
+def test_our_own_verifier_accepts_them() -> None:
+    """RSA and Ed25519 signatures of one pass verify here."""
+    assert verified_by_us([*sign(), *FIELDS]) == ["pass", "pass", "pass"]
+
+
+def test_dkimpy_accepts_them() -> None:
+    """RSA and Ed25519 signatures verify with dkimpy, which has other arithmetic (PyNaCl, Python) too."""
+    assert verified_by_dkimpy([*sign(), *FIELDS]) == [True, True, True]
+
+
+@pytest.mark.system
+def test_mail_dkim_accepts_them() -> None:
+    """Perl's Mail::DKIM verifies the RSA signatures; Debian 12's knows no Ed25519."""
+    zone = "".join(
+        f"{key.selector}._domainkey.example.org. TXT "
+        + " ".join(f'"{record_of(key)[at : at + 255]}"' for at in range(0, len(record_of(key)), 255))
+        + "\n"
+        for key in KEYS
+    )
+    message = join_message([*sign(keys=[RSA, RSA_4096]), *FIELDS], BODY)
+    with DnsServer(zone) as nameserver:
+        found = dkim_verifier.verify(message, nameserver)
+
+    assert [(signature.selector, signature.result) for signature in found] == [("r1", "pass"), ("r2", "pass")]
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.sampled_from([b"\r\n", b" ", b"\t", b"x", b"\xc3\xbc", b"--"])).map(b"".join),
+    st.lists(st.sampled_from([b"\r\n ", b" ", b"\t", b"y", b":"]), min_size=1).map(b"".join),
+)
+def test_whatever_is_signed_verifies_with_dkimpy(body: bytes, value: bytes) -> None:
+    """Any body of lines and any value, folds and all, gives a signature that dkimpy accepts."""
+    body += b"\r\n"
+    fields = [*FIELDS[1:3], HeaderField(b"Subject", value + b"z")]
+
+    assert verified_by_dkimpy([*sign(fields, [RSA], body=body), *fields], body) == [True]
+
+
+@pytest.mark.parametrize("body", [b"", b"\0\r\n", b"\xff\xfe\r\n", b"a\rb\nc\r\n", b"no end"])
+def test_awkward_bodies_are_signed(body: bytes) -> None:
+    """Nothing, NUL, 8-bit, bare CR and LF and a missing last CRLF are signed as they came."""
+    assert verified_by_us([*sign(body=body), *FIELDS], body) == ["pass", "pass", "pass"]
+
+
+def test_the_tags_are_those_that_receivers_expect() -> None:
+    """relaxed/relaxed, the key's d= and s=, the time; no l=, no x=, no i=."""
+    rsa, _, ed25519 = [parse_tag_list(field.value) for field in sign()]
+
+    assert list(rsa) == ["v", "a", "c", "d", "s", "t", "h", "bh", "b"]
+    assert (rsa["v"], rsa["a"], rsa["c"]) == ("1", "rsa-sha256", "relaxed/relaxed")
+    assert (rsa["d"], rsa["s"], rsa["t"]) == ("example.org", "r1", str(int(NOW.timestamp())))
+    assert (ed25519["a"], ed25519["s"]) == ("ed25519-sha256", "e1")
+
+
+def test_what_is_signed() -> None:
+    """From twice, so that none can be added; the fields of RFC 6376 5.4.1 and RFC 8058 that are there."""
+    expected = "from from subject date to list-unsubscribe list-unsubscribe-post"
+
+    assert signed_names(sign()[0]) == expected.split()
+
+
+def test_what_is_never_signed() -> None:
+    """Trace fields, results and signatures are not signed, not even where an option asks for it."""
+    never = [HeaderField(name, b" x") for name in sorted(NEVER_SIGNED)]
+    options = SigningOptions(oversign=tuple(sorted(NEVER_SIGNED)))
+
+    names = signed_names(sign([*never, *FIELDS], options=options)[0])
+
+    assert not {name.encode() for name in names} & NEVER_SIGNED
+    assert not set(SIGNED_NAMES) & NEVER_SIGNED
+
+
+def test_oversigned_names_cover_what_is_absent() -> None:
+    """An oversigned name stands once more than there are fields, so that none can be added."""
+    signature = sign(keys=[RSA], options=SigningOptions(oversign=(b"reply-to", b"subject", b"x-own")))[0]
+
+    names = signed_names(signature)
+    assert [names.count(name) for name in ("from", "subject", "reply-to", "x-own")] == [2, 2, 1, 1]
+    assert verified_by_us([signature, *FIELDS]) == ["pass"]
+    for added in (b"Reply-To", b"Subject", b"X-Own", b"From"):
+        assert verified_by_us([signature, HeaderField(added, b" x"), *FIELDS]) == ["fail"]
+
+
+def test_repeated_fields_are_all_signed() -> None:
+    """Each of several fields of a name is signed, and changing the topmost breaks the signature."""
+    fields = [HeaderField(b"To", b" top"), *FIELDS]
+    signature = sign(fields, [RSA])[0]
+
+    assert signed_names(signature).count("to") == 2
+    assert verified_by_us([signature, *fields]) == ["pass"]
+    assert verified_by_us([signature, HeaderField(b"To", b" other"), *FIELDS]) == ["fail"]
+
+
+def test_the_list_of_names_is_bounded() -> None:
+    """Thousands of fields of one name do not make a field that nobody would carry."""
+    signature = sign([*FIELDS, *[HeaderField(b"Cc", b" x")] * 5000], [RSA])[0]
+
+    assert signed_names(signature).count("cc") == MAX_FIELDS_A_NAME
+
+
+@pytest.mark.parametrize("authors", [0, 2])
+def test_without_one_author_field_nothing_is_signed(authors: int) -> None:
+    """No From, or several: nobody can say whose mail it is, so nobody vouches for it."""
+    assert sign([*[FIELDS[1]] * authors, *FIELDS[2:]]) == ()
+
+
+def test_without_keys_nothing_is_signed() -> None:
+    """A domain without keys gives no field."""
+    assert sign(keys=[]) == ()
+
+
+@pytest.mark.parametrize("domain", ["example.org", "a-rather-long-subdomain." * 8 + "example.org"])
+def test_lines_are_short(domain: str) -> None:
+    """No line is longer than 78 characters unless a name is, and each further one begins with white space."""
+    key = SigningKey(parse_domain(domain), parse_domain("r1"), RSA_4096.private_key)
+    options = SigningOptions(oversign=SIGNED_NAMES)
+
+    (field,) = sign(keys=[key], options=options)
+
+    first, *others = (field.name + b":" + field.value).split(b"\r\n")
+    assert all(re.match(rb"[ \t]\S", line) for line in others)
+    long = [line for line in (first, *others) if len(line) > MAX_COLUMNS]
+    assert all(b"d=" in line for line in long)
+    assert field.value.startswith(b" v=1; ")
+    assert not re.search(rb"[^\x20-\x7e\r\n]", field.value)
+
+
+def test_signing_again_gives_the_same() -> None:
+    """Both algorithms are deterministic: the same message at the same time has the same signature."""
+    assert sign() == sign()
+    assert base64.b64decode(parse_tag_list(sign()[0].value)["b"].replace(" ", ""))
