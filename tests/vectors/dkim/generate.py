@@ -1,6 +1,7 @@
 """Makes the DKIM vectors from a table: dkimpy's canonical forms, OpenSSL, and none of the product's code.
 
-Run it after a case was added; it rewrites every case it knows. Signatures are deterministic, so nothing else changes.
+Run it after a case was added; it rewrites every case it knows. Signatures are deterministic, so no
+other case changes.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def key_line(tags: str = "v=DKIM1; k=rsa; ", key: str = "rfc6376", **place: str)
 
 
 def sign(header: Sequence[Field], body: bytes, key: str = "rfc6376", **tags: str) -> Field:
-    """A signature; `tags` replace or add to the usual ones, an empty one is left out; `extra` is put behind all as it is."""
+    """A signature; `tags` replace or add to the usual ones, an empty one is left out, `extra` goes behind."""
     usual = {"v": "1", "a": "rsa-sha256", "c": "relaxed/relaxed", "d": "example.org", "s": "s1"}
     usual |= {"t": str(NOW - 60), "h": "from:to:subject:date:from", "bh": ""} | tags
     policy = CanonicalizationPolicy.from_c_value(usual["c"].encode() or None)
@@ -75,7 +76,7 @@ def sign(header: Sequence[Field], body: bytes, key: str = "rfc6376", **tags: str
     usual["bh"] = tags.get("bh") or base64.b64encode(hashlib.sha256(hashed).digest()).decode()
     extra = usual.pop("extra", "")
     text = "; ".join(f"{tag}={value}" for tag, value in usual.items() if value) + extra
-    unsigned = (name, b" " + text.encode().replace(b"; h=", b";\r\n\th=") + b"; b=")
+    unsigned = (b"DKIM-Signature", b" " + text.encode().replace(b"; h=", b";\r\n\th=") + b"; b=")
     digest = digest_of(header, policy, [part.strip().lower() for part in usual["h"].split(":")], unsigned)
     return unsigned[0], unsigned[1] + folded(base64.b64encode(signature_of(digest, key)))
 
