@@ -77,13 +77,19 @@ def parse_mailbox_list(value: bytes) -> tuple[Mailbox, ...]:
 
 
 def _forbid_other_addresses(text: str, domains: frozenset[str]) -> None:
-    """No other address in angle brackets in a comment or quoted name: some readers take the first one."""
-    for match in _ANGLE_ADDRESS.finditer(text):
-        host = match[1].strip()
-        if host.lower() not in domains and (
-            len(host) > MAX_DOMAIN_OCTETS or parse_domain(host) not in domains
-        ):
-            raise ProtocolError("another address in angle brackets")
+    """No other address in angle brackets, be it in a comment or a quoted name: some readers look no further.
+
+    Nor comments beside a domain in angle brackets, which they would take for its part.
+    """
+    if any(_domain(match[1].strip()) not in domains for match in _ANGLE_ADDRESS.finditer(text)):
+        raise ProtocolError("another address in angle brackets")
+
+
+def _domain(text: str) -> str | None:
+    try:
+        return parse_domain(text) if len(text) <= MAX_DOMAIN_OCTETS else None
+    except ProtocolError:
+        return None
 
 
 def _single(mailboxes: tuple[Mailbox, ...]) -> Author:
