@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mailreeve_policyd.daemon import load_policyd
+from mailreeve_policyd.errors import ConfigError
+from mailreeve_policyd.listen import UnixAddress
+
+TIMEOUT_SECONDS = 30.0
+RUN = """\
+import pathlib, sys
+from mailreeve_policyd.daemon import run_policyd
+sys.exit(run_policyd(pathlib.Path(sys.argv[1])))
+"""
+CONFIGURATION = """\
+[policyd]
+listen = ["unix:{folder}/s"]
+[audit]
+to = "file"
+file = "audit.jsonl"
+"""
+RULES = """\
+at rcpt {
+    burst: limit 2 recipients/hour per sasl_username
+}
+expect defer at rcpt with sasl_username = "bob" after 3 times
+"""
+REQUEST = """\
+request=smtpd_access_policy
+protocol_state=RCPT
+instance=%d
+recipient=alice@example.org
+sasl_username=bob
+
+"""
+
+
+def write_files(folder: Path, rules: str = RULES) -> Path:
+    text = f'state_dir = "{folder}"\n' + CONFIGURATION.format(folder=folder)
+    (folder / "mailreeve.toml").write_text(text)
+    (folder / "rules").write_text(rules)
+    return folder / "mailreeve.toml"
+
+
+class Running:
+    """`mailreeve policyd` in processes of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        command = [sys.executable, "-c", RUN, str(write_files(folder))]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+    def wait_for(self, text: str) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if text in line:
+                return
+        raise AssertionError(f"it ended before it said {text!r}")
+
+    def ask(self, instance: int) -> str:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(TIMEOUT_SECONDS)
+            client.connect(str(self.folder / "s"))
+            client.sendall((REQUEST % instance).encode())
+            return client.recv(1000).decode().split()[0]
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    daemon = Running(tmp_path)
+    yield daemon
+    if daemon.process.poll() is None:
+        os.killpg(daemon.process.pid, signal.SIGKILL)
+    daemon.process.wait(TIMEOUT_SECONDS)
+    assert daemon.process.stderr is not None
+    daemon.process.stderr.close()
+
+
+def test_it_counts_reloads_records_and_stops(running: Running) -> None:
+    """From the files to the answer; limits live through a reload, which takes good rules alone."""
+    running.wait_for("listens at")
+    assert [running.ask(instance) for instance in (1, 2, 3)] == [
+        "action=DUNNO",
+        "action=DUNNO",
+        "action=DEFER_IF_PERMIT",
+    ]
+
+    (running.folder / "rules").write_text("at rcpt { nonsense }")
+    running.process.send_signal(signal.SIGHUP)
+    running.wait_for("old configuration stays in force")
+    assert running.ask(3) == "action=DEFER_IF_PERMIT"
+
+    (running.folder / "rules").write_text(RULES.replace("2 rec", "3 rec").replace("after 3", "after 4"))
+    running.process.send_signal(signal.SIGHUP)
+    running.wait_for("serves with the new configuration")
+    assert [running.ask(instance) for instance in (3, 4)] == ["action=DUNNO", "action=DEFER_IF_PERMIT"]
+
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(TIMEOUT_SECONDS) == 0
+    lines = (running.folder / "audit.jsonl").read_text().splitlines()
+    assert [json.loads(line)["limits"][0]["exceeded"] for line in lines] == [
+        False, False, True, True, False, True,
+    ]  # fmt: skip
+
+
+def test_the_files_are_read_whole_before_anything_starts(tmp_path: Path) -> None:
+    """Addresses, account and rules: what the supervisor needs."""
+    generation = load_policyd(write_files(tmp_path))
+
+    assert generation.listen == (UnixAddress(tmp_path / "s"),)
+    assert (generation.socket_mode, generation.workers, generation.account) == (0o660, 1, None)
+    assert generation.drain_seconds == 30.0
+
+
+@pytest.mark.parametrize(
+    ("rules", "problem"),
+    [
+        ("at rcpt {", "rules"),
+        (RULES.replace("after 3", "after 1"), "expect"),
+        ("at rcpt { a: wran }", "rules"),
+    ],
+)
+def test_bad_rules_are_told_before_anything_starts(tmp_path: Path, rules: str, problem: str) -> None:
+    """A mistake in the language, and an expect line that is not met."""
+    with pytest.raises(ConfigError, match=problem):
+        load_policyd(write_files(tmp_path, rules))
+
+
+def test_a_daemon_without_an_address_is_a_mistake(tmp_path: Path) -> None:
+    """It could never be asked anything."""
+    config = write_files(tmp_path)
+    config.write_text("[policyd]\nlisten = []\n")
+
+    with pytest.raises(ConfigError, match=r"policyd\.listen: names no address"):
+        load_policyd(config)
