@@ -21,7 +21,7 @@ class ProtocolError(Exception):
     """A peer broke its protocol or grammar. The door logs it, closes, sends nothing."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: contextlib and threading set __traceback__ on what they pass on
 class ConfigError(Exception):
     """The operator's mistake: where it is, what it is, and what would be right.
 

@@ -154,7 +154,9 @@ class _Comparing:
 
     def wrong_value(self, wanted: str) -> Mistake:
         name, kind = quote(self.fact.name), _ARTICLES[self.fact.type]
-        return Mistake(self.at, f"{name} is {kind} and is compared with {wanted}", _hint_for(self.node.right))
+        return Mistake(
+            self.at, f"{name} is {kind} and can only be compared with {wanted}", _hint_for(self.node.right)
+        )
 
     def entries(self, wanted: str, kinds: tuple[type, ...]) -> list[Entry]:
         """The right side of `in`, sets resolved."""

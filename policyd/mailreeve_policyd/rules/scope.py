@@ -56,7 +56,8 @@ class Scope:
         problem = f"{name} is not known to {door}, which decides {self.stage.value}"
         other, stage = next(iter(fact.known_from.items()))
         if other is Door.MILTER and stage is Stage.END_OF_MESSAGE:
-            return Mistake(subject.at, problem, "it needs the message: let the milter decide end-of-message")
+            right = "let the milter decide it" if self.stage is stage else f"ask it `at {stage.value}`"
+            return Mistake(subject.at, problem, f"it needs the message: {right}")
         return Mistake(subject.at, problem, f"{_DOORS[other]} knows it, from {stage.value} on")
 
     def named_set(self, word: Word) -> NamedSet:

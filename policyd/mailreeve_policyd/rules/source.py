@@ -32,7 +32,7 @@ class Place:
     column: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Mistake(Exception):  # noqa: N818 -- it is raised as what the administrator made
     """The administrator's mistake at a place of the rules file.
 

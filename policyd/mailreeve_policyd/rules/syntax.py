@@ -73,6 +73,7 @@ class _Situation:
     before: str
     expected: frozenset[str]
     block: tuple[Place, str] | None
+    previous: tuple[object, ...]
 
     @property
     def begins_line(self) -> bool:
@@ -111,7 +112,14 @@ def _situation(error: UnexpectedInput, text: str) -> _Situation:
     place = Place(text.count("\n", 0, offset) + 1, offset - line_start + 1)
     stack = getattr(error.state, "value_stack", [])
     return _Situation(
-        place, kind, word, rest, text[line_start:offset], frozenset(expected), _open_block(stack)
+        place,
+        kind,
+        word,
+        rest,
+        before=text[line_start:offset],
+        expected=frozenset(expected),
+        block=_open_block(stack),
+        previous=tuple(stack[-2:]),
     )
 
 
@@ -189,6 +197,16 @@ def _tell_limit(here: _Situation) -> Mistake | None:
         return here.mistake(
             "a limit says what it counts", "write `60 messages/minute` or `60 recipients/minute`"
         )
+    return None
+
+
+def _tell_bare_entry(here: _Situation) -> Mistake | None:
+    match here.previous:
+        case (Token(type="EQUAL"), Token(type="NAME") as word) if here.expected == {"STRING"}:
+            at = Place(word.line or 1, word.column or 1)
+            return Mistake(
+                at, f"unexpected {quote(word)}", f'write `"{word[:40]}"` in quotes, or `file "..."`'
+            )
     return None
 
 
@@ -291,6 +309,7 @@ def _tell_name_start(here: _Situation) -> Mistake | None:
 _TELLERS: tuple[Callable[[_Situation], Mistake | None], ...] = (
     _tell_open_block,
     _tell_end,
+    _tell_bare_entry,
     _tell_brace,
     _tell_condition_first,
     _tell_else,

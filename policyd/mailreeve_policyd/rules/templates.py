@@ -81,7 +81,12 @@ def compile_template(text: Text, scope: Scope, offset: int = 0, with_waits: bool
         raise Mistake(text.at, "this text holds a character that is no printable ASCII", hint)
     if len(wanted) > MAX_TEXT:
         raise Mistake(text.at, f"this text is longer than {MAX_TEXT} characters", "a reply is one line")
-    parts = [_compile(part, text.at, scope, with_waits) for part in _PART.split(wanted) if part]
+    parts = []
+    column = text.at.column + 1 + offset  # after the quote
+    for part in _PART.split(wanted):
+        if part:
+            parts.append(_compile(part, Place(text.at.line, column), scope, with_waits))
+        column += len(part)
     return Template(tuple(parts))
 
 
