@@ -36,7 +36,7 @@ def conclude(
     watch = around.stopwatch
     started = watch()
     transaction = _complete(message)
-    evidence = examination.conclude(transaction, _needs(around))
+    evidence = examination.conclude(transaction, around.needs.get(transaction.stage, frozenset()))
     transaction = replace(transaction, evidence=evidence)
     judged = watch()
     verdict = earlier.discard or _decide(around, transaction)
@@ -66,10 +66,6 @@ def conclude(
 
 def _decide(around: Surroundings, transaction: Transaction) -> Verdict:
     return around.policy.decide(transaction, _END) if Stage.END_OF_MESSAGE in around.stages else _UNDECIDED
-
-
-def _needs(around: Surroundings) -> frozenset[str]:
-    return around.policy.needs(_END) if Stage.END_OF_MESSAGE in around.stages else frozenset()
 
 
 def _changed(

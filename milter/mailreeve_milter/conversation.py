@@ -178,7 +178,7 @@ class Conversation:
         """With what the stage's rules need; asked once a message."""
         if self._message is None:
             return transaction
-        needs = self._around.policy.needs((transaction.stage,))
+        needs = self._around.needs.get(transaction.stage, frozenset())
         transaction = replace(transaction, evidence=self._message.evidence)
         self._message.evidence = self._around.examiner.gather(transaction, needs)
         return replace(transaction, evidence=self._message.evidence)

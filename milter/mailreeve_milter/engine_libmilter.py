@@ -15,9 +15,11 @@ process's: a foreign seam. What libmilter does that this file rests on:
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -50,6 +52,9 @@ NO_MACRO = "{mailreeve}"
 
 SETTLE_SECONDS = 0.5
 """A connection may have been accepted and not yet have spoken when a worker retires."""
+
+MAX_PACKET_OCTETS = 1_048_575
+"""The largest that libmilter knows (MILTER_MDS_1M), ten times Postfix's header_size_limit."""
 
 POLL_SECONDS = 0.05
 """How often a retiring worker looks whether it has finished."""
@@ -351,6 +356,7 @@ def serve(context: WorkerContext, surroundings: Surroundings, listener: socket.s
     """
     callbacks = Callbacks(surroundings)
     callbacks.register()
+    _allow_large_packets()
     Milter.setconn(f"fd:{listener.fileno()}")
     stop = threading.Event()
     loop = _Loop(stop)
@@ -360,6 +366,19 @@ def serve(context: WorkerContext, surroundings: Surroundings, listener: socket.s
     if loop.problem is not None:
         raise RuntimeError("libmilter cannot serve") from loop.problem
     _finish(callbacks)
+
+
+def _allow_large_packets() -> None:
+    """Take header fields that are longer than libmilter's 64 KB: Postfix sends up to header_size_limit.
+
+    Without this one such field ends the connection, and its mail is deferred for ever. pymilter does not
+    pass the function on; it is found through the library that pymilter's module is linked with.
+    """
+    library = ctypes.CDLL(sys.modules["milter"].__file__)
+    try:
+        library.smfi_setmaxdatasize(ctypes.c_size_t(MAX_PACKET_OCTETS))
+    except AttributeError:
+        log.warning("this libmilter takes no header field of more than 64 KB")
 
 
 class _Loop(threading.Thread):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
 
@@ -18,9 +18,6 @@ from mailreeve_policyd.verdict import Verdict
 
 class Decider(Protocol):
     """The policy: the one place that decides."""
-
-    def needs(self, stages: tuple[Stage, ...]) -> frozenset[str]:
-        """The evidence of the envelope that the rules of these stages ask for."""
 
     def decide(self, transaction: Transaction, stages: tuple[Stage, ...]) -> Verdict:
         """The verdict on a transaction by the rules of these stages."""
@@ -37,11 +34,15 @@ def instance_names() -> Callable[[], str]:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """`stages` are those that this daemon decides; `stopwatch` gives seconds that never go back."""
+    """`stages` are those that this daemon decides; `stopwatch` gives seconds that never go back.
+
+    `needs` names, by stage, what of the envelope's evidence (spf, spf_helo, iprev) its rules ask.
+    """
 
     stages: frozenset[Stage]
     policy: Decider
     examiner: Examiner
     audit: AuditLog
     instances: Callable[[], str]
+    needs: Mapping[Stage, frozenset[str]] = field(default_factory=dict)
     stopwatch: Callable[[], float] = time.perf_counter

@@ -172,13 +172,18 @@ class MilterTalk:
         steps: Steps = ALL_STEPS,
         version: int = VERSION,
     ) -> None:
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-        self.socket = socket.socket(family, socket.SOCK_STREAM)
-        self.socket.settimeout(TIMEOUT_SECONDS)
-        self.socket.connect(address.removeprefix("unix:") if isinstance(address, str) else address)
+        self.address = address
         self.macros: dict[str, dict[str, str]] = {key: dict(value) for key, value in DEFAULT_MACROS.items()}
         self.offered = (version, actions, steps)
         self._skipping: set[str] = set()
+        self.socket = _connect(address)
+        self.negotiated = self._negotiate()
+
+    def reconnect(self) -> None:
+        """Make a new connection, in place of the one there is."""
+        self.socket.close()
+        self._skipping.clear()
+        self.socket = _connect(self.address)
         self.negotiated = self._negotiate()
 
     def __enter__(self) -> Self:
@@ -340,6 +345,14 @@ class MilterTalk:
         return raw
 
 
+def _connect(address: str | tuple[str, int]) -> socket.socket:
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    connection.settimeout(TIMEOUT_SECONDS)
+    connection.connect(address.removeprefix("unix:") if isinstance(address, str) else address)
+    return connection
+
+
 def _text(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
@@ -359,19 +372,22 @@ def split_message(raw: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
     What is no header line begins the body, as Postfix has it.
     """
     fields: list[tuple[bytes, bytes]] = []
-    rest = raw
-    while rest:
-        line, end, after = rest.partition(b"\r\n")
+    start = 0
+    while start < len(raw):
+        end = raw.find(b"\r\n", start)
+        end = len(raw) if end < 0 else end
+        line, after = raw[start:end], end + 2
         if not line:
-            return fields, after
+            return fields, raw[after:]
         if line[:1] in (b" ", b"\t") and fields:
             fields[-1] = (fields[-1][0], fields[-1][1] + b"\r\n" + line)
         else:
             name, colon, value = line.partition(b":")
-            if not colon or not name.strip() or not all(33 <= octet < 127 for octet in name.rstrip(b" \t")):
-                return fields, rest
-            fields.append((name.rstrip(b" \t"), value))
-        rest = after if end else b""
+            name = name.rstrip(b" \t")
+            if not colon or not name or not all(33 <= octet < 127 for octet in name):
+                return fields, raw[start:]
+            fields.append((name, value))
+        start = after
     return fields, b""
 
 

@@ -1,0 +1,108 @@
+"""`mailreeve milter`: from the configuration to workers that serve the MTA. Only puts parts together."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mailreeve_milter.dkim import SigningOptions
+from mailreeve_milter.examination import Examiner
+from mailreeve_milter.keys import SigningKeys, load_signing_keys, signing_options
+from mailreeve_milter.surroundings import Decider, Surroundings, instance_names
+from mailreeve_policyd.audit import AuditLog, open_audit_log
+from mailreeve_policyd.config import Configuration, load_configuration
+from mailreeve_policyd.facts import Door
+from mailreeve_policyd.judgement import OnUnknown
+from mailreeve_policyd.launch import generation_of, load_rules, log_to_stderr
+from mailreeve_policyd.limits_open import open_store
+from mailreeve_policyd.policy import Policy
+from mailreeve_policyd.resolver import Resolver
+from mailreeve_policyd.resolver_dns import BudgetResolver, open_resolver
+from mailreeve_policyd.rules import Ruleset
+from mailreeve_policyd.supervisor import DaemonSpec, Generation, run
+from mailreeve_policyd.worker import WorkerContext
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What one reading of the files came to."""
+
+    configuration: Configuration
+    ruleset: Ruleset
+    keys: SigningKeys
+    signing: SigningOptions
+
+
+def run_milter(config_path: Path) -> int:
+    """Run the milter until it is told to stop; the exit status, 78 for a mistake in its files."""
+    log_to_stderr("milter")
+    return run(DaemonSpec("milter", lambda: load_milter(config_path), serve_milter))
+
+
+def load_milter(config_path: Path) -> Generation[Loaded]:
+    """Read the configuration, the rules (whose `expect` lines run) and the signing keys.
+
+    Raises:
+        ConfigError: a mistake in one of them; nothing was changed.
+    """
+    configuration = load_configuration(config_path)
+    loaded = load_files(configuration)
+    return generation_of(configuration, "milter", loaded)
+
+
+def load_files(configuration: Configuration) -> Loaded:
+    """What a configuration names. Raises ConfigError as `load_milter`."""
+    return Loaded(
+        configuration,
+        load_rules(configuration),
+        load_signing_keys(configuration),
+        signing_options(configuration),
+    )
+
+
+def serve_milter(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket.socket]) -> None:
+    """Be one worker: serve on the one socket until the supervisor retires it."""
+    # pymilter is loaded where it is needed: `mailreeve check` does without libmilter
+    from mailreeve_milter.engine_libmilter import serve  # noqa: PLC0415
+
+    configuration = loaded.configuration
+    store = open_store(configuration)
+    on_unknown = OnUnknown(configuration.settings.on_unknown)
+    policy = Policy(loaded.ruleset, store, Door.MILTER, on_unknown)
+    try:
+        serve(worker, surroundings_of(loaded, policy, open_audit_log(configuration, "milter")), sockets[0])
+    finally:
+        store.close()
+
+
+def surroundings_of(loaded: Loaded, policy: Decider, audit: AuditLog) -> Surroundings:
+    """What conversations need, with a resolver as `[dns]` says. Made in the process that uses it."""
+    configuration = loaded.configuration
+    stages = configuration.stages("milter")
+    return Surroundings(
+        stages,
+        policy,
+        make_examiner(loaded, open_resolver(configuration)),
+        audit,
+        instance_names(),
+        {stage: loaded.ruleset.needs((stage,)) for stage in stages},
+    )
+
+
+def make_examiner(loaded: Loaded, resolver: Resolver) -> Examiner:
+    """The examiner that a configuration describes, each message with a budget of its own."""
+    configuration = loaded.configuration
+    settings = configuration.settings
+    seconds = settings.dns.message_budget_seconds
+    return Examiner(
+        authserv_id=configuration.authserv_id,
+        own_networks=configuration.trusted_networks,
+        relays=configuration.relay_networks,
+        max_header_octets=settings.milter.max_header_bytes,
+        max_signatures=settings.authentication.max_signatures,
+        keys=loaded.keys,
+        signing=loaded.signing,
+        resolver=lambda: BudgetResolver(resolver, seconds),
+    )
