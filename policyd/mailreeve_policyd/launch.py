@@ -11,6 +11,7 @@ from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown
+from mailreeve_policyd.limits_open import check_store
 from mailreeve_policyd.listen import HINT, Address, parse_listen
 from mailreeve_policyd.privileges import find_account
 from mailreeve_policyd.rules import Ruleset, load_ruleset
@@ -44,8 +45,10 @@ def generation_of(configuration: Configuration, daemon: DaemonName, loaded: Load
     """What the supervisor needs to know of a configuration, with what the daemon itself made of it.
 
     Raises:
-        ConfigError: an address that is none, a user or group that this machine does not have.
+        ConfigError: an address that is none, a user or group that this machine does not have, a URL of
+            Redis that cannot be used.
     """
+    check_store(configuration)
     settings = configuration.settings
     section = settings.policyd if daemon == "policyd" else settings.milter
     file = str(configuration.path)

@@ -1,7 +1,7 @@
 """A limit store in this process's memory: for the expect lines of a rules file, and for tests.
 
 Keeps every promise of DESIGN.md section 5 for as long as it lives, but shares nothing between processes and
-forgets all at its end: no daemon counts in it. Knows no rules.
+forgets all at its end: a daemon counts in it only while the machine's own store is away. Knows no rules.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.limits import LimitStore
 from mailreeve_policyd.limits_memory import MemoryStore
 from mailreeve_policyd.limits_outage import FallbackStore, OnUnavailable
-from mailreeve_policyd.limits_redis import RedisStore
 from mailreeve_policyd.limits_sqlite import SqliteStore
 
 FILE_NAME = "limits.sqlite"
@@ -37,8 +36,29 @@ def open_store(configuration: Configuration, clock: Callable[[], float] | None =
     path = configuration.resolve(configuration.settings.state_dir) / FILE_NAME
     if limits.store == "sqlite":
         return _embedded(path, mode, clock or time.time, limits.remember_seconds)
+    primary = _shared(configuration, clock)
+    local: LimitStore | None = None
+    if mode is OnUnavailable.LOCAL:
+        local = _embedded(path, mode, clock or time.time, limits.remember_seconds)
+    return FallbackStore(primary, local, mode, log, name="the limit store in Redis")
+
+
+def check_store(configuration: Configuration) -> None:
+    """Find a mistake in `[limits]` before a worker does. Asks no store.
+
+    Raises:
+        ConfigError: as `open_store`.
+    """
+    open_store(configuration).close()
+
+
+def _shared(configuration: Configuration, clock: Callable[[], float] | None) -> LimitStore:
+    # redis-py takes a tenth of a second to load, and most hosts do without
+    from mailreeve_policyd.limits_redis import RedisStore  # noqa: PLC0415
+
+    limits = configuration.settings.limits
     try:
-        primary = RedisStore.from_url(
+        return RedisStore.from_url(
             limits.redis_url, limits.redis_timeout_seconds, clock, limits.remember_seconds
         )
     except ValueError as error:
@@ -49,10 +69,6 @@ def open_store(configuration: Configuration, clock: Callable[[], float] | None =
             'for instance "redis://:password@redis.example.org:6379/0", "rediss://..." with TLS, or '
             '"unix:///run/redis/redis.sock?db=0"; a password\'s special characters as %40, %2F and so on',
         ) from None
-    local: LimitStore | None = None
-    if mode is OnUnavailable.LOCAL:
-        local = _embedded(path, mode, clock or time.time, limits.remember_seconds)
-    return FallbackStore(primary, local, mode, log, name="the limit store in Redis")
 
 
 def _embedded(path: Path, mode: OnUnavailable, clock: Callable[[], float], remember: int) -> FallbackStore:

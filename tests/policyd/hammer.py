@@ -1,6 +1,7 @@
-"""A process of its own that charges a SqliteStore, for what only several processes show.
+"""Processes of their own that charge one key of a store, for what only several processes show.
 
-`python -m tests.policyd.hammer VERB FILE NUMBER`; writes one line an answer: "passed", "refused" or "away".
+`python -m tests.policyd.hammer VERB WHERE NUMBER`, where WHERE is the file of a SqliteStore or the URL of a
+Redis; writes one line an answer: "passed", "refused" or "away".
 """
 
 from __future__ import annotations
@@ -8,18 +9,23 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from mailreeve_policyd.errors import StoreError
-from mailreeve_policyd.limits import Charge, limit_key
+from mailreeve_policyd.limits import LimitStore, limit_key
+from mailreeve_policyd.limits_redis import RedisStore
 from mailreeve_policyd.limits_sqlite import SqliteStore
 from tests.policyd.limit_stores import charge_of, messages
 
 LIMIT = messages(1000, 3600)
 KEY = limit_key("hammer", LIMIT, ["one"])
+END_SECONDS = 60
 WAIT_SECONDS = 20.0
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def say(answer: str) -> None:
@@ -28,23 +34,61 @@ def say(answer: str) -> None:
     sys.stdout.flush()
 
 
-def charge(store: SqliteStore, charges: list[Charge] | None = None) -> None:
+def open_store(where: str) -> LimitStore:
+    """The store at a URL or in a file, on the real clock."""
+    return RedisStore.from_url(where, 10) if "://" in where else SqliteStore(Path(where))
+
+
+def start(verb: str, where: object, number: int) -> subprocess.Popen[str]:
+    """A process that does VERB."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.policyd.hammer", verb, str(where), str(number)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+    )
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    """Let one that waits for it begin."""
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def answers(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
+    """What they wrote until they ended, which they must do well."""
+    lines = [line for process in processes for line in process.communicate(timeout=END_SECONDS)[0].split()]
+    assert [process.returncode for process in processes] == [0] * len(processes)
+    return lines
+
+
+def used(where: object) -> int:
+    """What a store that is opened now has counted of all that."""
+    store = open_store(str(where))
+    (usage,) = store.usage([charge_of(LIMIT, KEY, amount=0)])
+    store.close()
+    return usage.used
+
+
+def charge(store: LimitStore) -> None:
     """Charge once and say what came of it."""
     try:
-        (usage, *_) = store.charge(charges or [charge_of(LIMIT, KEY)])
+        (usage,) = store.charge([charge_of(LIMIT, KEY)])
         say("refused" if usage.exceeded else "passed")
     except StoreError:
         say("away")
 
 
-def repeat(store: SqliteStore, number: int) -> None:
+def repeat(store: LimitStore, number: int) -> None:
     """Wait for a line, then charge so often."""
     sys.stdin.readline()
     for _ in range(number):
         charge(store)
 
 
-def fork(store: SqliteStore, number: int) -> None:
+def fork(store: LimitStore, number: int) -> None:
     """Charge in this process, in a child, and in this process again."""
     charge(store)
     child = os.fork()
@@ -57,7 +101,7 @@ def fork(store: SqliteStore, number: int) -> None:
     charge(store)
 
 
-def full(store: SqliteStore, number: int) -> None:
+def full(store: LimitStore, number: int) -> None:
     """Charge new keys until the disk has no room, and once more when it has again."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     charge(store)
@@ -76,6 +120,6 @@ def full(store: SqliteStore, number: int) -> None:
 VERBS = {"repeat": repeat, "fork": fork, "full": full}
 
 if __name__ == "__main__":
-    opened = SqliteStore(Path(sys.argv[2]))
+    opened = open_store(sys.argv[2])
     VERBS[sys.argv[1]](opened, int(sys.argv[3]))
     opened.close()

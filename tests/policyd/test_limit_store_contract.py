@@ -277,6 +277,49 @@ def test_several_charges_of_one_key_see_each_other(store: LimitStore) -> None:
     assert one(store, others[1]).used == 4
 
 
+def test_a_value_is_known_for_a_whole_period(store: LimitStore, clock: HandClock) -> None:
+    """Asked again exactly one period later it consumes nothing; a microsecond more and it is new."""
+    limit = distinct(2)
+    key = fresh_key("rule", limit)
+    for value in ("a", "b"):
+        one(store, charge_of(limit, key, value=value))
+
+    clock.advance(60 * SECOND)
+    assert one(store, charge_of(limit, key, value="a")) == Usage(2, 2, exceeded=False)
+    clock.advance(1)
+    assert one(store, charge_of(limit, key, value="c")) == Usage(2, 2, exceeded=False)
+    assert one(store, charge_of(limit, key, value="b")).exceeded
+
+
+def test_the_wait_leaves_room_for_all_values_of_a_call(store: LimitStore, clock: HandClock) -> None:
+    """A known value that is asked for in the same call stays: another one has to leave."""
+    limit = distinct(2)
+    key = fresh_key("rule", limit)
+    for value in ("a", "b"):
+        one(store, charge_of(limit, key, value=value))
+        clock.advance(10 * SECOND)
+    both = [charge_of(limit, key, value=value) for value in ("a", "c")]
+
+    wait = store.charge(both)[1].retry_after
+
+    assert wait == timedelta(seconds=50) + MICROSECOND
+    clock.advance(wait)
+    assert not any(usage.exceeded for usage in store.charge(both))
+
+
+def test_a_call_whose_values_exceed_the_maximum_can_never_pass(store: LimitStore) -> None:
+    """A value that is named twice is one; three under a maximum of two are too many for ever."""
+    limit = distinct(2)
+    key = fresh_key("rule", limit)
+    one(store, charge_of(limit, key, value="x"))
+    a, b, c = (charge_of(limit, key, value=value) for value in "abc")
+
+    twice = store.charge([a, a, b])[2]
+    assert twice.exceeded
+    assert not twice.can_never_pass
+    assert store.charge([charge_of(limit, key, value="x"), a, c])[2].can_never_pass
+
+
 def test_usage_counts_nothing_and_marks_nothing(store: LimitStore) -> None:
     """It gives what a charge would answer, as often as it is asked."""
     limit = messages(1)
@@ -340,33 +383,36 @@ def test_threads_never_let_more_than_n_through(store: LimitStore) -> None:
 
 PERIODS = (1, 7, 60, 31 * 86400)
 START = 1_700_000_000 * SECOND
+Drawn = tuple[int, int, str, str | None, bool]
 
 
 @st.composite
-def limits(draw: st.DrawFn) -> Limit:
-    """A small maximum, so that it is reached, and any unit and period."""
-    unit = draw(st.sampled_from([Unit.MESSAGES, Unit.BYTES, Unit.DISTINCT]))
-    return Limit(draw(st.integers(0, 4)), unit, timedelta(seconds=draw(st.sampled_from(PERIODS))))
+def limits(draw: st.DrawFn) -> list[Limit]:
+    """One to three limits of one period, with small maxima, so that they are reached."""
+    period = timedelta(seconds=draw(st.sampled_from(PERIODS)))
+    units = st.sampled_from([Unit.MESSAGES, Unit.BYTES, Unit.DISTINCT])
+    pairs = draw(st.lists(st.tuples(st.integers(0, 4), units), min_size=1, max_size=3))
+    return [Limit(maximum, unit, period) for maximum, unit in pairs]
 
 
-@st.composite
-def steps(draw: st.DrawFn, keys: int) -> tuple[int, list[tuple[int, int, str, str | None, bool]]]:
-    """How many microseconds pass, and what is charged then: key, amount, value, mark, refuses."""
-    span = draw(st.sampled_from(PERIODS)) * SECOND
-    near = st.integers(-2, 2)
-    passing = st.one_of(
-        st.just(0),
-        st.integers(0, 2 * SECOND),
-        st.tuples(st.sampled_from([span // 60, span, span * 61 // 60]), near).map(sum),
-    )
+def passing(period: int, told: int | None) -> st.SearchStrategy[int]:
+    """How many microseconds pass: about one of the moments at which something happens, or any time."""
+    moments = [0, period // 60, period, period * 61 // 60, REMEMBER_SECONDS * SECOND]
+    about = moments if told is None else [told, told, *moments]
+    near = st.tuples(st.sampled_from(about), st.integers(-1, 1)).map(lambda pair: max(0, sum(pair)))
+    return st.one_of(near, st.integers(0, period))
+
+
+def drawn_charges(keys: int) -> st.SearchStrategy[list[Drawn]]:
+    """What is charged in one call: key, amount, value, mark, refuses."""
     charge = st.tuples(
         st.integers(0, keys - 1),
         st.integers(0, 3),
-        st.sampled_from("abcdef"),
-        st.sampled_from([None, None, "m", "n"]),
+        st.sampled_from("abcd"),
+        st.sampled_from([None, None, None, "m", "n"]),
         st.booleans(),
     )
-    return max(0, draw(passing)), draw(st.lists(charge, min_size=1, max_size=3))
+    return st.lists(charge, min_size=1, max_size=4)
 
 
 @settings(
@@ -377,17 +423,23 @@ def steps(draw: st.DrawFn, keys: int) -> tuple[int, list[tuple[int, int, str, st
 @given(st.data())
 def test_any_sequence_keeps_the_promises(store: LimitStore, clock: HandClock, data: st.DataObject) -> None:
     """Whatever is charged whenever, each answer agrees with the exact ledger of what was let through."""
-    chosen = data.draw(st.lists(limits(), min_size=1, max_size=3))
+    chosen = data.draw(limits())
+    period = chosen[0].period // MICROSECOND
     keys = [fresh_key(str(place), limit) for place, limit in enumerate(chosen)]
     ledger = Ledger(REMEMBER_SECONDS * SECOND)
-    clock.now = START + data.draw(st.integers(0, 60 * SECOND))
-    for microseconds, drawn in data.draw(st.lists(steps(len(keys)), min_size=1, max_size=12)):
-        clock.advance(microseconds)
-        charges = [_charge(chosen[place], keys[place], *rest) for place, *rest in drawn]
+    # on an edge of all buckets, or anywhere
+    clock.now = START // period * period + data.draw(st.one_of(st.just(0), st.integers(0, period)))
+    told: int | None = None
+    for _ in range(data.draw(st.integers(1, 15))):
+        clock.advance(data.draw(passing(period, told)))
+        charges = [
+            _charge(chosen[place], keys[place], *rest) for place, *rest in data.draw(drawn_charges(len(keys)))
+        ]
         foreseen = store.usage(charges)
         usages = store.charge(charges)
         assert usages == foreseen
         ledger.check(charges, usages, clock.now)
+        told = next((usage.retry_after // MICROSECOND for usage in usages if usage.retry_after), told)
 
 
 def _charge(limit: Limit, key: bytes, *rest: Any) -> Charge:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from mailreeve_policyd.limits import Charge, Limit, Unit
 from mailreeve_policyd.limits_redis import MAX_CONNECTIONS, RedisStore
 from tests.lab.redis import Redis
 from tests.lab.work import work_folder
+from tests.policyd.hammer import answers, go, start, used
 from tests.policyd.limit_stores import SECOND, HandClock, charge_of, distinct, fresh_key, messages
 
 PASSWORD = "p:a@ss/w%rd"
@@ -237,21 +237,23 @@ def test_what_somebody_else_wrote_under_a_key_is_an_outage(store: RedisStore, cl
         store.charge([charge])
 
 
-def test_a_forked_child_uses_connections_of_its_own(store: RedisStore) -> None:
-    """Parent and child never read each other's answers."""
-    charge = charge_of(messages(10))
-    store.charge([charge])
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        os.write(writing, str(store.charge([charge])[0].used).encode())
-        os._exit(0)
-    os.waitpid(child, 0)
+def test_four_processes_never_let_more_than_n_through(work: Path) -> None:
+    """They share one key: of 1,200 requests exactly 1,000 pass."""
+    with Redis(work) as server:
+        processes = [start("repeat", server.unix_url, 300) for _ in range(4)]
+        for process in processes:
+            go(process)
 
-    assert os.read(reading, 10) == b"2"
-    assert store.charge([charge])[0].used == 3
-    os.close(reading)
-    os.close(writing)
+        lines = answers(processes)
+
+    assert (lines.count("passed"), lines.count("refused")) == (1000, 200)
+
+
+def test_a_forked_child_uses_connections_of_its_own(work: Path) -> None:
+    """Parent and child never read each other's answers."""
+    with Redis(work) as server:
+        assert answers([start("fork", server.unix_url, 3)]) == ["passed"] * 5
+        assert used(server.unix_url) == 5
 
 
 def test_the_connections_of_a_process_are_bounded() -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -16,28 +13,8 @@ from hypothesis import strategies as st
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.limits_sqlite import SqliteStore, pack_buckets, unpack_buckets
 from tests.policyd import hammer
+from tests.policyd.hammer import answers, go, start, used
 from tests.policyd.limit_stores import SECOND, HandClock, charge_of, fresh_key, messages
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-END_SECONDS = 60
-
-
-def start(verb: str, file: Path, number: int) -> subprocess.Popen[str]:
-    """A hammer process."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.policyd.hammer", verb, str(file), str(number)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=REPOSITORY,
-    )
-
-
-def answers(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
-    """What they wrote until they ended, which they must do well."""
-    lines = [line for process in processes for line in process.communicate(timeout=END_SECONDS)[0].split()]
-    assert [process.returncode for process in processes] == [0] * len(processes)
-    return lines
 
 
 @pytest.fixture
@@ -46,21 +23,11 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "state" / "limits.sqlite"
 
 
-def used(file: Path) -> int:
-    """What a store that is opened now has counted of the hammers' charges."""
-    store = SqliteStore(file)
-    (usage,) = store.usage([charge_of(hammer.LIMIT, hammer.KEY, amount=0)])
-    store.close()
-    return usage.used
-
-
 def test_eight_processes_never_let_more_than_n_through(file: Path) -> None:
     """They make the file together and share one key: of 1,600 requests exactly 1,000 pass."""
     processes = [start("repeat", file, 200) for _ in range(8)]
     for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
+        go(process)
 
     lines = answers(processes)
 
@@ -76,13 +43,11 @@ def test_a_forked_child_counts_on_through_a_connection_of_its_own(file: Path) ->
 def test_a_killed_writer_loses_nothing_that_was_answered(file: Path) -> None:
     """After kill -9 in the midst of writing, the store opens and holds each answered charge."""
     process = start("repeat", file, 1000)
-    assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write("go\n")
-    process.stdin.flush()
+    go(process)
     lines = [process.stdout.readline() for _ in range(100)]
     process.kill()
-    lines += process.communicate(timeout=END_SECONDS)[0].splitlines(keepends=True)
+    lines += process.communicate(timeout=hammer.END_SECONDS)[0].splitlines(keepends=True)
     answered = lines.count("passed\n")
 
     assert process.returncode == -9
