@@ -121,6 +121,7 @@ class _Crew(Generic[LoadedT]):
         self.generation = generation
         self.early_deaths = 0
         self.next_start = -inf
+        self.has_served = False
 
     def delay_after_death(self, lived_seconds: float, now: float) -> float:
         self.early_deaths = self.early_deaths + 1 if lived_seconds < STABLE_SECONDS else 0
@@ -285,6 +286,7 @@ class _Supervisor(Generic[LoadedT]):
     def _promote(self, crew: _Crew[LoadedT]) -> None:
         first = self._current is None
         self._current, self._candidate = crew, None
+        crew.has_served = True
         where = ", ".join(str(listener.address) for listener in self._listeners)
         count = crew.generation.workers
         doing = "listens at" if first else "serves with the new configuration at"
@@ -352,6 +354,12 @@ class _Supervisor(Generic[LoadedT]):
             worker.control.close()
             if worker.state is not _State.RETIRING:
                 self._mourn(worker, os.waitstatus_to_exitcode(wait_status))
+            elif worker.crew.has_served and not self._stopping:
+                self._say_reloaded()
+
+    def _say_reloaded(self) -> None:
+        if all(one.crew is self._current for one in self._workers):
+            log.info("the last worker with the old configuration has ended")
 
     def _mourn(self, worker: _Worker[LoadedT], code: int) -> None:
         """A worker ended that should have gone on. `code` is its exit status, or minus its signal."""

@@ -101,7 +101,7 @@ def test_it_counts_reloads_records_and_stops(running: Running) -> None:
 
     (running.folder / "rules").write_text(RULES.replace("2 rec", "3 rec").replace("after 3", "after 4"))
     running.process.send_signal(signal.SIGHUP)
-    running.wait_for("serves with the new configuration")
+    running.wait_for("the last worker with the old configuration has ended")
     assert [running.ask(instance) for instance in (3, 4)] == ["action=DUNNO", "action=DEFER_IF_PERMIT"]
 
     running.process.send_signal(signal.SIGTERM)

@@ -169,7 +169,7 @@ def test_a_reload_serves_with_the_new_configuration(daemon: Supervised) -> None:
     _, old, _ = daemon.ask()
     daemon.configure("two", workers=2)
     daemon.signal(signal.SIGHUP)
-    daemon.wait_for("serves with the new configuration")
+    daemon.wait_for("the last worker with the old configuration has ended")
 
     word, new, _ = daemon.ask()
     assert (word, new == old) == ("two", False)
@@ -205,7 +205,7 @@ def test_a_changed_listen_address_asks_for_a_restart(daemon: Supervised, tmp_pat
     daemon.configure("two", listen=str(tmp_path / "other"))
     daemon.signal(signal.SIGHUP)
     daemon.wait_for("takes effect at the next restart")
-    daemon.wait_for("serves with the new configuration")
+    daemon.wait_for("the last worker with the old configuration has ended")
 
     assert daemon.ask()[0] == "two"
 
