@@ -27,6 +27,8 @@ _INNER_COMMENT = re.compile(r"\([^()]*\)")
 _COMMENT_TOKEN = re.compile(r'\\.?|[()"]|[^\\()"]+', re.DOTALL)
 _SPACE = re.compile(r"\s+")
 _QUOTING = re.compile(r"[\"'\\]")
+# ARC-Authentication-Results (RFC 8617 section 4.1.1) begins with its instance
+_INSTANCE = re.compile(r"\A\s?i\s?=\s?\d+\s?;")
 # Before the authserv-id: anything that is no part of a name
 _JUNK = re.compile(r"\A[^a-z0-9\u0080-\U0010ffff]+")
 
@@ -52,7 +54,7 @@ def _heads(text: str) -> Iterator[str]:
         if "(" in reading:
             variants += [_strip_comments(reading), _strip_naively(reading)]
         for variant in variants:
-            yield _JUNK.sub("", _plain(variant)).partition("=")[0]
+            yield _JUNK.sub("", _INSTANCE.sub("", _plain(variant))).partition("=")[0]
 
 
 @lru_cache(maxsize=8)  # a process has one authserv-id
@@ -78,7 +80,7 @@ def _normalize(text: str) -> str:
     """Without case, compatibility forms and signs that do not show."""
     if text.isascii():
         return text.lower()
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = unicodedata.normalize("NFKC", text).casefold().replace("\u3002", ".")  # RFC 3490 section 3.1
     return "".join(character for character in folded if unicodedata.category(character) != "Cf")
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from mailreeve_milter.message import HeaderField
 from mailreeve_policyd.authres import MethodResult
-from mailreeve_policyd.smtp import parse_mailbox
+from mailreeve_policyd.errors import ProtocolError
+from mailreeve_policyd.smtp import parse_domain, parse_mailbox
 
 FIELD_NAME = b"Authentication-Results"
 
@@ -52,9 +53,19 @@ def format_field(authserv_id: str, results: Sequence[MethodResult]) -> HeaderFie
         ValueError: a method, result or property that is no Keyword: a mistake of ours, not of the mail.
     """
     written = [list(_format_result(result)) for result in results[:MAX_RESULTS]] or [["none"]]
-    lines = [[_format_value(authserv_id)], *written]
+    lines = [[_format_value(_to_ascii(authserv_id))], *written]
     text = (";" + FOLD).join(FOLD.join(_wrap(pieces)) for pieces in lines)
-    return HeaderField(FIELD_NAME, b" " + text.encode("ascii", "replace"))
+    return HeaderField(FIELD_NAME, b" " + text.encode("ascii"))
+
+
+def _to_ascii(authserv_id: str) -> str:
+    """A host's U-labels as A-labels; in a free text other letters are question marks."""
+    if authserv_id.isascii():
+        return authserv_id
+    try:
+        return parse_domain(authserv_id)
+    except ProtocolError:
+        return authserv_id.encode("ascii", "replace").decode("ascii")
 
 
 def _format_result(result: MethodResult) -> Iterator[str]:
