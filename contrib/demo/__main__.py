@@ -37,11 +37,11 @@ def main() -> int:
     try:
         return play_in(folder, report)
     except KeyboardInterrupt:
-        report.tell("\nInterrupted; everything that was started has ended.")
+        report.tell("Interrupted; everything that was started has ended.")
         return INTERRUPTED
     finally:
         if keep or report.failures:
-            report.tell(f"\nConfiguration, logs, mailboxes and the record are in {folder}")
+            report.tell(f"Configuration, logs, mailboxes and the record are in {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -65,22 +65,23 @@ def build(folder: Path, report: Report) -> Site:
     """The site, not yet started, and what it consists of."""
     report.heading("Mailreeve: first light")
     report.tell(
-        "A whole mail site, on loopback ports and in a folder of its own. Its Postfix is real,\n"
-        "and so is the mail; bank.example and the crook are played by SMTP clients.\n"
+        "A whole mail site, on loopback ports and in a folder of its own. Its Postfix is real, "
+        "and so is the mail; the bank and the crook are played by SMTP clients."
     )
     store: StoreName = "redis" if (tree.ROOT / "usr/bin/redis-server").exists() else "sqlite"
     keys = make_keys("example.org", folder / "keys")
-    site = Site(folder, rules=SHIPPED_RULES.read_text(), keys=keys, store=store, zone=BANK.zone)
+    site = Site(folder, rules=SHIPPED_RULES, keys=keys, store=store, zone=BANK.zone)
     where = {
-        "DNS": f"{site.dns.address}  bank.example with SPF, DKIM, DMARC; and example.org",
-        "keys": f"mailreeve keys new example.org  ({len(keys.entries)} keys, their records pasted into DNS)",
-        "policyd": f"mailreeve policyd  {site.policy_address}",
-        "milter": f"mailreeve milter   {site.milter_address}",
+        "folder": str(folder),
+        "DNS": f"{site.dns.address}, zones of example.org (ours) and bank.example",
+        "keys": f"mailreeve keys new example.org: {len(keys.entries)} keys, records pasted into DNS",
+        "policyd": "mailreeve policyd, at mailreeve/policy.sock there",
+        "milter": "mailreeve milter, at mailreeve/milter.sock there",
         "limits": f"in Redis, port {site.redis.port}"
         if site.redis
         else "in the embedded store: no Redis here",
-        "Postfix": f"ports {site.postfix.port} (25) and {site.postfix.submission_port} (587, for logins)",
-        "rules": str(SHIPPED_RULES.relative_to(tree.REPOSITORY)) + ", as shipped",
+        "Postfix": f"port {site.postfix.port} is its 25, {site.postfix.submission_port} its 587 (with login)",
+        "rules": str(SHIPPED_RULES.relative_to(tree.REPOSITORY) / "rules") + ", as shipped",
     }
     for label, text in where.items():
         report.row(label, text)
@@ -95,10 +96,10 @@ def end(report: Report, seconds: float) -> None:
         for text in report.failures:
             report.tell(f"  - {text}")
         return
-    report.tell(f"All went as told, in {seconds:.0f} seconds. Everything that was started has ended.\n")
-    report.row("rules", f"{SHIPPED_RULES.relative_to(tree.REPOSITORY)} decided here; read it aloud")
-    report.row("docs", "docs/README.md, ordered by the problem that you have; docs/flow.md, one screen")
-    report.row("look", "make demo ARGS=--keep leaves Postfix's and our configuration, logs and mailboxes")
+    report.tell(f"All went as told, in {seconds:.0f} seconds. Everything that was started has ended.")
+    report.row("rules", f"{SHIPPED_RULES.relative_to(tree.REPOSITORY) / 'rules'} decided here; read it aloud")
+    report.row("docs", "docs/README.md, ordered by the problem that you have")
+    report.row("look", "make demo ARGS=--keep keeps all configuration, logs and mailboxes")
     report.row("tests", "make test does all of this with asserts, and much more")
 
 

@@ -5,13 +5,12 @@ Knows nothing of mail. Readable on a terminal and in a file, with and without co
 
 import json
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
-from rich.highlighter import JSONHighlighter
-from rich.padding import Padding
+from rich.highlighter import Highlighter, JSONHighlighter
 from rich.rule import Rule
-from rich.table import Table
 from rich.text import Text
 
 from tests.lab.site import Record
@@ -50,25 +49,27 @@ class Report:
     def heading(self, text: str) -> None:
         """The beginning of a part."""
         self.console.print()
-        self.console.print(Rule(f"{text} ", align="left", characters=self._rule, style="bold cyan"))
+        self.console.print(Rule(text, align="left", characters=self._rule, style="bold cyan"))
 
     def tell(self, text: str) -> None:
-        """A paragraph."""
-        self.console.print(text)
+        """A paragraph, folded to the width."""
+        self.console.print(*textwrap.wrap(text, self.console.width, break_on_hyphens=False), sep="\n")
+        self.console.print()
 
-    def row(self, label: str, value: str | Text) -> None:
+    def row(self, label: str, value: str, highlighter: Highlighter | None = None) -> None:
         """A label and what belongs to it, of any length and number of lines."""
-        text = Text(value) if isinstance(value, str) else value
-        text.overflow = "fold"
-        grid = Table.grid(padding=(0, 1))
-        grid.add_column(width=LABEL_WIDTH, style="bold")
-        grid.add_column(ratio=1)
-        grid.add_row(label, text)
-        self.console.print(Padding(grid, (0, 0, 0, 2)))
+        for line in hang(value, self.console.width - LABEL_WIDTH - 3):
+            text = Text(line)
+            if highlighter:
+                highlighter.highlight(text)
+            self.console.print(
+                Text.assemble("  ", (label.ljust(LABEL_WIDTH), "bold"), " ", text), soft_wrap=True
+            )
+            label = ""
 
     def record(self, record: Record) -> None:
         """A line of the record, only what a reader wants to see of it."""
-        self.row("record", JSONHighlighter()(Text(abridge(record, RECORD_KEYS))))
+        self.row("record", abridge(record, RECORD_KEYS), JSONHighlighter())
 
     def check(self, is_so: bool, text: str) -> None:
         """What was to happen: told as right, or as wrong and remembered."""
@@ -76,6 +77,19 @@ class Report:
             self.failures.append(text)
         mark, style = (self._right, "green") if is_so else (self._wrong, "bold red")
         self.console.print(Text(f"  {mark} {text}", style=style))
+
+    def remark(self, text: str) -> None:
+        """What is to be known of the line above."""
+        for line in textwrap.wrap(text, self.console.width - 4, break_on_hyphens=False):
+            self.console.print(Text(f"    {line}", style="dim"))
+
+
+def hang(text: str, width: int) -> Iterator[str]:
+    """The lines of a text, each folded to the width with what follows set in by its own indent and two."""
+    for line in text.splitlines() or [""]:
+        indent = " " * (len(line) - len(line.lstrip()))
+        folded = textwrap.wrap(line, width, subsequent_indent=f"{indent}  ", break_on_hyphens=False)
+        yield from folded or [""]
 
 
 def abridge(record: Record, keys: Sequence[str]) -> str:

@@ -21,8 +21,8 @@ SHOWN_CHARACTERS = 300
 def well_signed(site: Site, report: Report) -> None:
     """SPF, DKIM and DMARC pass."""
     report.tell(
-        f"The server of bank.example, {BANK.address}, writes to bob. SPF names this address, the\n"
-        "message carries a DKIM signature, and DMARC asks to reject what has neither.\n"
+        f"The server of bank.example, {BANK.address}, writes to bob. SPF names this address, the "
+        "message carries a DKIM signature, and DMARC asks to reject what has neither."
     )
     message = BANK.sign(
         compose("Bank <alerts@bank.example>", "bob@example.org", "Your statement", "Dear Bob, it is ready.")
@@ -31,7 +31,7 @@ def well_signed(site: Site, report: Report) -> None:
     tell_sent(report, BANK.server, message, sent)
     arrived = next_delivered(site)
     field = (arrived.values("Authentication-Results") or ["(none)"])[0]
-    report.row("delivered", f"Authentication-Results: {field}".replace("; ", ";\n    "))
+    report.row("delivered", f"Authentication-Results: {field}".replace("; ", ";\n  "))
     report.record(site.message_record(sent.queue_id))
     report.check(arrived.added == ["Authentication-Results"], "delivered, with one field of ours on top")
     for method in ("spf", "dkim", "dmarc"):
@@ -41,8 +41,8 @@ def well_signed(site: Site, report: Report) -> None:
 def forgery(site: Site, report: Report) -> None:
     """Fails SPF, has no DKIM, and is refused."""
     report.tell(
-        f"Somebody else, {CROOK.address}, sends in the bank's name. The shipped rules never reject\n"
-        "because DMARC says so alone: here SPF says, too, that the bank does not send from there.\n"
+        f"Somebody else, {CROOK.address}, sends in the bank's name. The shipped rules never reject "
+        "because DMARC says so alone: here SPF says, too, that the bank does not send from there."
     )
     message = compose("Bank <alerts@bank.example>", "bob@example.org", "Your account", "Click here, quickly!")
     sent = site.send(CROOK, "alerts@bank.example", ["bob@example.org"], message)
@@ -59,8 +59,8 @@ def forgery(site: Site, report: Report) -> None:
 def signed_by_us(site: Site, report: Report) -> None:
     """A login's message leaves signed; another program says that it is right."""
     report.tell(
-        "alice logs in at the submission service and writes to somebody elsewhere. (Mail for other\n"
-        "servers ends in a folder here: nothing leaves the machine.)\n"
+        "alice logs in at the submission service and writes to somebody elsewhere. (Mail for other "
+        "servers ends in a folder here: nothing leaves the machine.)"
     )
     message = compose(
         "Alice <alice@example.org>", "somebody@example.net", "Lunch?", "At noon, as always. Alice"
@@ -77,14 +77,14 @@ def signed_by_us(site: Site, report: Report) -> None:
     report.check(bool(re.search(rb"^DKIM-Signature:", raw, re.MULTILINE)), "delivered with our signatures")
     rsa = [one.result for one in results if one.algorithm == "rsa-sha256"]
     report.check(rsa == ["pass"], "a verifier that shares no code with ours (Perl's Mail::DKIM) says pass")
-    report.tell("    (Debian 12's version of it knows RSA only, and calls the Ed25519 one invalid.)")
+    report.remark("Debian 12's version of it knows RSA only, and calls the Ed25519 one invalid.")
 
 
 def burst(site: Site, report: Report) -> None:
     """A hacked login runs into its limit."""
     report.tell(
-        f"bob's password was guessed. A program sends {BURST} messages with his login as fast as it can;\n"
-        f"the shipped rules allow a login {ALLOWED} recipients a minute.\n"
+        f"bob's password was guessed. A program sends {BURST} messages with his login as fast as it can; "
+        f"the shipped rules allow a login {ALLOWED} recipients a minute."
     )
     replies = []
     with site.session(LAPTOP, BOB) as session:
@@ -108,8 +108,8 @@ def burst(site: Site, report: Report) -> None:
 def forged_results(site: Site, report: Report) -> None:
     """A field that claims our name is removed."""
     report.tell(
-        "Authentication-Results is for our own readers: filters and mail programs behind us trust the\n"
-        f"ones that begin with {HOSTNAME}. A crook writes one himself.\n"
+        "Authentication-Results is for our own readers: filters and mail programs behind us trust the "
+        f"ones that begin with {HOSTNAME}. A crook writes one himself."
     )
     forged = f"Authentication-Results: {HOSTNAME}; dmarc=pass header.from=bank.example"
     message = compose("crook@crook.example", "bob@example.org", "Trust me", "I am the bank.", forged)
@@ -117,7 +117,7 @@ def forged_results(site: Site, report: Report) -> None:
     tell_sent(report, CROOK, message, sent)
     values = next_delivered(site).values("Authentication-Results")
     for value in values:
-        report.row("delivered", f"Authentication-Results: {value}".replace("; ", ";\n    "))
+        report.row("delivered", f"Authentication-Results: {value}".replace("; ", ";\n  "))
     report.record(site.message_record(sent.queue_id))
     report.check(not any("header.from=bank.example" in value for value in values), "the forged one is gone")
     report.check(len(values) == 1, "ours is there, and only ours")

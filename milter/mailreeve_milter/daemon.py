@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mailreeve_milter.dkim import SigningOptions
@@ -24,6 +25,9 @@ from mailreeve_policyd.rules import Ruleset
 from mailreeve_policyd.supervisor import DaemonSpec, Generation, run
 from mailreeve_policyd.worker import WorkerContext
 
+Engine = Callable[[WorkerContext, Surroundings, socket.socket], None]
+"""Speaks the milter protocol on a listening socket until the worker is retired."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -37,8 +41,12 @@ class Loaded:
 
 def run_milter(config_path: Path) -> int:
     """Run the milter until it is told to stop; the exit status, 78 for a mistake in its files."""
+    # Here, so that workers share it and need none of Python's files after privileges were dropped; not at
+    # the top, so that `mailreeve check` does without libmilter.
+    from mailreeve_milter.engine_libmilter import serve  # noqa: PLC0415
+
     log_to_stderr("milter")
-    return run(DaemonSpec("milter", lambda: load_milter(config_path), serve_milter))
+    return run(DaemonSpec("milter", lambda: load_milter(config_path), partial(serve_milter, serve)))
 
 
 def load_milter(config_path: Path) -> Generation[Loaded]:
@@ -62,11 +70,10 @@ def load_files(configuration: Configuration) -> Loaded:
     )
 
 
-def serve_milter(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket.socket]) -> None:
+def serve_milter(
+    serve: Engine, worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket.socket]
+) -> None:
     """Be one worker: serve on the one socket until the supervisor retires it."""
-    # pymilter is loaded where it is needed: `mailreeve check` does without libmilter
-    from mailreeve_milter.engine_libmilter import serve  # noqa: PLC0415
-
     configuration = loaded.configuration
     store = open_store(configuration)
     on_unknown = OnUnknown(configuration.settings.on_unknown)

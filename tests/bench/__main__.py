@@ -107,8 +107,8 @@ def measure(name: str, daemon: Daemon, load: Load) -> Figures:
 
 def cpu_seconds(daemon: Daemon) -> float:
     """What the daemon's processes used, user and system (proc(5))."""
-    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
-    times = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for pid in children]
+    stats = [Path(f"/proc/{pid}/stat").read_text() for pid in daemon.workers]
+    times = [stat.rpartition(")")[2].split()[11:13] for stat in stats]
     return sum(int(ticks) for pair in times for ticks in pair) / TICKS
 
 

@@ -3,26 +3,23 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from tests.lab.ports import accepts
 from tests.lab.process import Process, wait_until
+
+SERVES = " listens at "  # what it writes when its first workers serve
 
 
 class Daemon(Process):
-    """`mailreeve KIND --config FILE`, ready when each of `addresses` accepts a connection.
+    """`mailreeve KIND --config FILE`, ready when its workers serve.
 
-    `addresses` are written as in the configuration (`unix:PATH`, `inet:HOST:PORT`, `inet:PORT@HOST`). What it
-    writes is in `log`, a file `KIND.log` in the work folder.
+    What it writes is in `log`, a file `KIND.log` in the work folder.
     """
 
-    def __init__(
-        self, kind: Literal["milter", "policyd"], config: Path, work: Path, addresses: Sequence[str]
-    ) -> None:
+    def __init__(self, kind: Literal["milter", "policyd"], config: Path, work: Path) -> None:
         self.kind = kind
-        self.addresses = list(addresses)
+        self._started = 0
         command = [Path(sys.executable).parent / "mailreeve", kind, "--config", config]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
         super().__init__(command, work / f"{kind}.log", environment)
@@ -32,13 +29,30 @@ class Daemon(Process):
         """As it is typed."""
         return f"mailreeve {self.kind}"
 
+    def start(self) -> None:
+        """Start, and return when its workers serve."""
+        self._started = self.text().count(SERVES)
+        super().start()
+
     def ready(self) -> bool:
-        """Whether it accepts connections at all its addresses."""
-        return all(accepts(address) for address in self.addresses)
+        """Whether it said that it serves: the socket accepts earlier, before there is a worker behind it."""
+        return self.text().count(SERVES) > self._started
+
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of its workers, those that are ending included."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
 
     def hup(self) -> None:
         """Ask for its files to be read again (SIGHUP)."""
         self.send(signal.SIGHUP)
+
+    def reload(self) -> None:
+        """Have its files read again, and return when none of the workers before is left."""
+        before = set(self.workers)
+        self.hup()
+        wait_until(lambda: not before & set(self.workers), f"{self.name} reloads")
 
     def wait_for_text(self, text: str, seconds: float = 10.0) -> None:
         """Wait until its log holds the text; LabError if it does not."""

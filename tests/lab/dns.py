@@ -104,7 +104,7 @@ class DnsServer:
     def add(self, zone: str) -> None:
         """Add records; those of a name and type that are there already are replaced."""
         lines = "\n".join(line.strip() for line in zone.splitlines())  # an indented line would have no name
-        for rrset in dns.zonefile.read_rrsets(lines, default_ttl=TTL_SECONDS):
+        for rrset in dns.zonefile.read_rrsets(lines, rdclass=None, default_ttl=TTL_SECONDS):
             self._records[rrset.name.canonicalize(), rrset.rdtype] = rrset
 
     def remove(self, name: str) -> None:

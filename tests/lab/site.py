@@ -5,9 +5,12 @@ mx.example.org takes mail for example.org and example.com, alice and bob log in,
 """
 
 import json
+import os
+import pwd
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,15 +19,15 @@ from typing import Any, Literal, Self
 from tests.lab.daemons import Daemon
 from tests.lab.dns import DnsServer
 from tests.lab.keys import SigningKeys
-from tests.lab.postfix import HOSTNAME, OUR_NETWORKS, Door, Postfix, queue_id
+from tests.lab.postfix import HOSTNAME, Door, Postfix, queue_id
 from tests.lab.process import LabError, Process, wait_until
 from tests.lab.redis import Redis
 from tests.lab.smtp import Client, Login, RawClient, Reply
 from tests.lab.tree import REPOSITORY
 
-SHIPPED_RULES = REPOSITORY / "contrib/rules/rules"
-ALICE = Login("alice", "correct horse")
-BOB = Login("bob", "battery staple")
+SHIPPED_RULES = REPOSITORY / "contrib/rules"
+ALICE = Login("alice@example.org", "correct horse")
+BOB = Login("bob@example.org", "battery staple")
 LAPTOP = Client("203.0.113.20", "laptop.example.org")
 ANY_MODE = "0666"  # Postfix runs as a user of its own, which shares no group with the daemons here
 
@@ -66,17 +69,18 @@ def parse_replies(replies: list[Reply], recipients: int) -> Sent:
 class Site:
     """The site; as a context manager it runs from entry to exit.
 
-    `rules` is the text of the rules file. `settings` are what of mailreeve.toml differs from the site's own,
-    merged key by key: {"dns": {"timeout_seconds": 0.2}, "drain_seconds": 1.0}. `zone` is added to DNS, where
-    the site's own names stand, with those of `keys`. `main` are parameters of main.cf, `outside` and
-    `submission` such parameters of Postfix's two doors alone.
+    `rules` is the text of the rules file, or a folder with it (`rules`) and with the files that it names.
+    `settings` are what of mailreeve.toml differs from the site's own, merged key by key:
+    {"dns": {"timeout_seconds": 0.2}, "drain_seconds": 1.0}. `zone` is added to DNS, to the site's own names
+    and those of `keys`. `main` are parameters of main.cf, `outside` and `submission` such parameters
+    of Postfix's two doors alone.
     """
 
     def __init__(
         self,
         work: Path,
         *,
-        rules: str,
+        rules: str | Path,
         keys: SigningKeys | None = None,
         store: StoreName = "sqlite",
         settings: Settings | None = None,
@@ -99,8 +103,9 @@ class Site:
         self.settings = self._settings(settings or {})
         self.write_rules(rules)
         self.write_config()
-        self.policyd = Daemon("policyd", self.config, work, [self.policy_address])
-        self.milter = Daemon("milter", self.config, work, [self.milter_address])
+        self._give_away()
+        self.policyd = Daemon("policyd", self.config, work)
+        self.milter = Daemon("milter", self.config, work)
         doors = [
             Door((self.milter_address,), self.policy_address, options=options or {})
             for options in (outside, submission)
@@ -108,33 +113,41 @@ class Site:
         self.postfix = Postfix(work, *doors, local_milters=[self.milter_address], main=main)
         for login in (ALICE, BOB):
             self.postfix.add_user(login.user, login.password)
-        self._running = ExitStack()
 
     def __enter__(self) -> Self:
-        try:
-            for server in self.servers():
-                self._running.enter_context(server)
-        except BaseException:
-            self._running.close()
-            raise
+        self._start(self.servers())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._running.close()
+        self.stop()
+
+    def _start(self, servers: Iterable[DnsServer | Process]) -> None:
+        """Start servers side by side, which none of them minds; if one cannot start, stop all."""
+        try:
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda server: server.start(), servers))
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop all servers; harmless for those that do not run."""
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda server: server.stop(), self.servers()))
 
     @contextmanager
     def without_postfix(self) -> Iterator[None]:
         """The site with its daemons alone, for a client that speaks their protocols itself."""
-        with ExitStack() as running:
-            for server in self.servers():
-                if server is not self.postfix:
-                    running.enter_context(server)
+        self._start(server for server in self.servers() if server is not self.postfix)
+        try:
             yield
+        finally:
+            self.stop()
 
     def servers(self) -> Iterator[DnsServer | Process]:
-        """All that it consists of, in the order in which it starts."""
+        """All that it consists of."""
         yield self.dns
         if self.redis:
             yield self.redis
@@ -153,7 +166,6 @@ class Site:
             "drain_seconds": 5.0,
             "policyd": {"listen": [self.policy_address], "socket_mode": ANY_MODE},
             "milter": {"listen": self.milter_address, "socket_mode": ANY_MODE},
-            "trust": {"networks": ["127.0.0.0/8", "::1/128", OUR_NETWORKS]},
             "authentication": {"authserv_id": HOSTNAME},
             "signing": {"keys": self._copy_keys()},
             "dns": {"servers": [self.dns.address], "timeout_seconds": 2.0, "message_budget_seconds": 4.0},
@@ -167,15 +179,25 @@ class Site:
             )
         return settings
 
+    def _give_away(self) -> None:
+        """With `user` among the settings, all files belong to that user, as an installation has it."""
+        if "user" in self.settings:
+            account = pwd.getpwnam(str(self.settings["user"]))
+            for path in (self.folder, *self.folder.rglob("*")):
+                os.chown(path, account.pw_uid, account.pw_gid)
+
     def _copy_keys(self) -> list[dict[str, str]]:
         if self.keys is None:
             return []
         shutil.copytree(self.keys.folder, self.folder / "keys")
         return [{**key, "file": f"keys/{key['file']}"} for key in self.keys.entries]
 
-    def write_rules(self, text: str) -> None:
+    def write_rules(self, rules: str | Path) -> None:
         """Replace the rules file; `daemon.hup()` takes it into force."""
-        self.rules.write_text(text)
+        if isinstance(rules, Path):
+            shutil.copytree(rules, self.folder, dirs_exist_ok=True)
+        else:
+            self.rules.write_text(rules)
 
     def write_config(self) -> None:
         """Write mailreeve.toml from what `settings` say now."""
