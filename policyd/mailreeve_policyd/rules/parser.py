@@ -269,7 +269,7 @@ class _Builder(Transformer[Token, object]):
 
     # expect lines
 
-    def expect(  # noqa: PLR0917 -- Lark calls it by position
+    def expect(
         self,
         keyword: Token,
         action: Token,

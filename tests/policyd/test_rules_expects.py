@@ -1,0 +1,91 @@
+"""The rules file tests itself: what expect lines say, and that a failing one keeps it from force."""
+
+from __future__ import annotations
+
+import pytest
+
+from mailreeve_policyd.errors import ConfigError
+from mailreeve_policyd.facts import Door
+from mailreeve_policyd.smtp import Stage
+from tests.policyd.rules_text import at_rcpt, block, ruleset_of
+
+RULES = 'set staff = "ann"\n' + at_rcpt(
+    "office: accept if client_address in 192.0.2.0/24",
+    "staff: permit if sasl_username in staff",
+    'eve: reject if sasl_username is "eve"',
+    'mallory: discard if sasl_username is "mallory"',
+    "burst: limit 3 messages/hour per sasl_username",
+    "day: limit 5 recipients/day per client_address else hold",
+)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "accept at rcpt with client_address = 192.0.2.7",
+        'permit at rcpt with sasl_username = "ann"',
+        'reject at rcpt with sasl_username = "eve"',
+        'discard at rcpt with sasl_username = "mallory"',
+        'continue at rcpt with sasl_username = "bob"',
+        'continue at rcpt with sasl_username = "bob" after 2 times',
+        'defer at rcpt with sasl_username = "bob" after 3 times',
+        'defer at rcpt with sasl_username = "bob" after 3 times in 59 minutes',
+        'continue at rcpt with sasl_username = "bob" after 3 times in 2 hours',
+        "hold at rcpt with client_address = 203.0.113.9 after 5 times",
+        'continue at rcpt with client_address = 203.0.113.9, recipient = "a@example.org" after 4 times',
+        'permit at rcpt with sasl_username = "bob" where staff has "Bob"',
+        'permit at rcpt with sasl_username = "bob" where staff has "eve", staff has "bob" after 9 times',
+        "continue at rcpt",
+    ],
+)
+def test_an_expect_line_that_is_fulfilled(line: str) -> None:
+    """Each of N times is a new message; nothing decided is `continue`."""
+    assert len(ruleset_of(RULES + f"expect {line}\n").rules) == 6
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("accept at rcpt", "expected accept at rcpt, but it is continue\n"),
+        (
+            'continue at rcpt with sasl_username = "bob" after 3 times',
+            "expected continue at rcpt, but it is defer by rule `burst`",
+        ),
+        ('permit at rcpt with sasl_username = "bob"', "but it is continue"),
+    ],
+)
+def test_a_failing_expect_line_keeps_the_file_from_taking_force(line: str, message: str) -> None:
+    """The error has its place, what came instead, and what became of each rule."""
+    with pytest.raises(ConfigError, match=message) as caught:
+        ruleset_of(RULES + f"expect {line}\n")
+
+    assert caught.value.place == "10:1"
+    assert "rcpt burst: " in str(caught.value)
+
+
+def test_the_lines_know_nothing_of_each_other() -> None:
+    """Each begins with an empty store."""
+    line = 'expect continue at rcpt with sasl_username = "bob" after 2 times\n'
+
+    ruleset_of(RULES + 2 * line)
+
+
+def test_a_line_asks_no_network() -> None:
+    """What is not given of SPF is none."""
+    text = block(Stage.MAIL, "a: reject if spf is fail", "b: accept if spf is none")
+
+    ruleset_of(text + "expect accept at mail\nexpect reject at mail with spf = fail\n")
+    ruleset_of(text + "expect defer at mail with spf = temperror\n")
+
+
+def test_the_messages_of_all_lines_are_bounded() -> None:
+    """A reload waits for them."""
+    with pytest.raises(ConfigError, match="more than 100000 messages together"):
+        ruleset_of(RULES + "expect continue at rcpt after 60000 times\n" * 2)
+
+
+def test_a_line_about_a_stage_that_nobody_decides_is_told() -> None:
+    """It could never be fulfilled."""
+    doors = {Stage.RCPT: Door.POLICY}
+    with pytest.raises(ConfigError, match="nobody decides data"):
+        ruleset_of(RULES + "expect continue at data\n", doors)

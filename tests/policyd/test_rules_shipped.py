@@ -1,0 +1,116 @@
+"""The rules file that we ship, and the page that describes the language."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailreeve_policyd.facts import Door
+from mailreeve_policyd.limits_memory import MemoryStore
+from mailreeve_policyd.policy import Policy
+from mailreeve_policyd.rules import Ruleset, actions_reference, facts_reference, load_ruleset
+from mailreeve_policyd.smtp import Stage
+from mailreeve_policyd.verdict import Action, Verdict
+from tests.policyd.rules_text import MIDNIGHT, SPLIT, moment, ruleset_of
+
+ROOT = Path(__file__).parent.parent.parent
+EOM = Stage.END_OF_MESSAGE
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Ruleset:
+    """The shipped rules; loading them runs their expect lines."""
+    return load_ruleset(ROOT / "contrib" / "rules" / "rules", SPLIT)
+
+
+def judge(shipped: Ruleset, **given: Any) -> Verdict:
+    """The verdict on a message from outside."""
+    policy = Policy(shipped, MemoryStore(lambda: MIDNIGHT), Door.MILTER)
+    return policy.decide(moment(EOM, **given))
+
+
+def test_p_reject_alone_rejects_nothing(shipped: Ruleset) -> None:
+    """RFC 9989 section 7.4: without other knowledge it is held."""
+    given: dict[str, Any] = {"author": "ann@example.net", "dmarc_policy": "reject"}
+
+    assert judge(shipped, results={"dmarc": "fail", "spf": "softfail"}, **given).action is Action.HOLD
+    assert judge(shipped, results={"dmarc": "fail"}, **given).action is Action.HOLD
+
+
+def test_a_forgery_that_spf_sees_too_is_rejected(shipped: Ruleset) -> None:
+    """5.7.26, and the text says DMARC (RFC 9989 section 7.2)."""
+    verdict = judge(
+        shipped, author="ann@example.net", dmarc_policy="reject", results={"dmarc": "fail", "spf": "fail"}
+    )
+    assert str(verdict.reply) == "550 5.7.26 Fails DMARC of example.net"
+
+
+@pytest.mark.parametrize("dmarc", ["fail", "none"])
+def test_nobody_outside_writes_in_our_name(shipped: Ruleset, dmarc: str) -> None:
+    """Unless DMARC passes, or they have a login, or are our own machines."""
+    ours: dict[str, Any] = {"author": "ann@example.org", "results": {"dmarc": dmarc}}
+
+    assert judge(shipped, **ours).rule == "forged-us"
+    assert judge(shipped, login="ann@example.org", **ours).action is Action.ACCEPT
+    assert judge(shipped, client="127.0.0.1", **ours).action is Action.ACCEPT
+    assert judge(shipped, client=None, **ours).action is Action.ACCEPT
+
+
+@pytest.mark.parametrize("policy", ["none", None])
+def test_p_none_changes_nothing(shipped: Ruleset, policy: str | None) -> None:
+    """RFC 9989 section 7.4."""
+    verdict = judge(
+        shipped, author="ann@example.net", dmarc_policy=policy, results={"dmarc": "fail", "spf": "fail"}
+    )
+
+    assert verdict.action is Action.CONTINUE
+
+
+def test_dns_trouble_is_never_a_failure(shipped: Ruleset) -> None:
+    """What might be rejected is deferred; what could not be, goes on (RFC 9989 section 5.3.6)."""
+    assert (
+        judge(shipped, author="a@example.net", results={"dmarc": "temperror", "spf": "fail"}).action
+        is Action.DEFER
+    )
+    assert judge(shipped, author="a@example.net", results={"dmarc": "temperror", "spf": "pass"}).action is (
+        Action.CONTINUE
+    )
+
+
+def test_the_page_has_the_tables_that_the_code_has() -> None:
+    """They are generated: write them anew when a fact or an action changes."""
+    page = (ROOT / "docs" / "rules.md").read_text()
+
+    assert facts_reference() in page
+    assert actions_reference() in page
+
+
+def examples() -> list[str]:
+    """The indented passages of the page that hold a block or a set."""
+    passages = re.findall(
+        r"(?:^    .*\n|^\n(?=    ))+", (ROOT / "docs" / "rules.md").read_text(), re.MULTILINE
+    )
+    return [passage for passage in passages if re.search(r"^    (at|set) \S", passage, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("example", examples(), ids=range(len(examples())))
+def test_the_examples_of_the_page_are_right(example: str) -> None:
+    """A reader may copy them."""
+    files = {"vip.txt": "bob@example.org\n", "quotas.csv": "bob@example.org,500 recipients/hour\n"}
+
+    assert isinstance(ruleset_of(example, files=files), Ruleset)
+
+
+def test_the_limits_of_the_page_are_right() -> None:
+    """Each line of the reference, as a rule."""
+    page = (ROOT / "docs" / "rules.md").read_text()
+    lines = re.findall(r"^    (limit \S.*)$", page, re.MULTILINE)
+    table = 'table quotas = file "quotas.csv"\n'
+
+    assert len(lines) == 5
+    for line in lines:
+        text = f"{table}at end-of-message {{ a: {line} }}"
+        assert ruleset_of(text, files={"quotas.csv": ""}).rules
