@@ -14,6 +14,7 @@ import redis
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.limits import Charge, Limit, Unit
 from mailreeve_policyd.limits_redis import MAX_CONNECTIONS, RedisStore
+from tests.lab.ports import LOOPBACK
 from tests.lab.redis import Redis
 from tests.lab.work import work_folder
 from tests.policyd.hammer import answers, go, start, used
@@ -254,6 +255,24 @@ def test_a_forked_child_uses_connections_of_its_own(work: Path) -> None:
     with Redis(work) as server:
         assert answers([start("fork", server.unix_url, 3)]) == ["passed"] * 5
         assert used(server.unix_url) == 5
+
+
+def test_the_documented_acl_is_enough(work: Path) -> None:
+    """The line of docs/limits.md makes a user that may charge, and that may do nothing else."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "limits.md").read_text()
+    (line,) = (line.strip() for line in page.splitlines() if line.strip().startswith("ACL SETUSER"))
+    with Redis(work) as server:
+        assert server.ask(line) == "+OK"
+        store = RedisStore.from_url(f"redis://mailreeve:PASSWORD@{LOOPBACK}:{server.port}/1", 10)
+        full, members = charge_of(messages(1), mark="m"), charge_of(distinct(1), value="a")
+        store.charge([full, members])
+        other = charge_of(distinct(1), members.key, value="b")
+        assert [usage.exceeded for usage in store.charge([charge_of(full.limit, full.key), other])] == [
+            True
+        ] * 2
+        with pytest.raises(redis.ResponseError, match="(?i)no permissions"):
+            store._client.get("somebody-elses")
+        store.close()
 
 
 def test_the_connections_of_a_process_are_bounded() -> None:
