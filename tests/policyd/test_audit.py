@@ -4,16 +4,18 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailreeve_policyd.audit import AuditLog, FileSink, Signature, StreamSink, open_audit_log
-from mailreeve_policyd.audit_record import MAX_LINE_OCTETS
+from mailreeve_policyd.audit_record import MAX_LINE_OCTETS, AuditRecord
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.config import parse_configuration
 from mailreeve_policyd.smtp import EnhancedStatus, Reply, Stage, parse_domain, parse_mailbox
@@ -360,3 +362,19 @@ def test_domains_appear_as_a_labels() -> None:
     )
 
     assert sink.records[0]["sender"] == "bob@" + parse_domain("bücher.example")
+
+
+def test_every_key_is_promised_in_the_documentation() -> None:
+    """docs/audit.md lists each key of the record, those of its parts with their path."""
+    documentation = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
+    for key in _keys(AuditRecord, ""):
+        assert f"`{key}`" in documentation, key
+
+
+def _keys(struct: type[msgspec.Struct], prefix: str) -> Iterator[str]:
+    for field in msgspec.structs.fields(struct):
+        yield prefix + field.name
+        parts = [field.type, *get_args(field.type)]
+        for part in parts:
+            if isinstance(part, type) and issubclass(part, msgspec.Struct):
+                yield from _keys(part, f"{prefix}{field.name}.")
