@@ -177,7 +177,11 @@ class MilterTalk:
         self.offered = (version, actions, steps)
         self._skipping: set[str] = set()
         self.socket = _connect(address)
-        self.negotiated = self._negotiate()
+        try:
+            self.negotiated = self._negotiate()
+        except MilterTalkError:
+            self.socket.close()
+            raise
 
     def reconnect(self) -> None:
         """Make a new connection, in place of the one there is."""
