@@ -1,0 +1,32 @@
+"""The setups of tests/dialogues/milter: a configuration, rules and a zone, made ready in a work folder."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import date
+from pathlib import Path
+from string import Template
+
+from mailreeve_milter.keys import new_keys
+from mailreeve_policyd.smtp import parse_domain
+from tests.lab.dns import DnsServer
+
+FOLDER = Path(__file__).parent.parent / "dialogues/milter"
+
+
+def write_setup(setup: str, work: Path, dns: DnsServer) -> Path:
+    """The configuration of a setup in a work folder, with a key; its path."""
+    places = {"work": str(work), "dns": dns.address}
+    (work / "mailreeve.toml").write_text(
+        Template((FOLDER / setup / "mailreeve.toml").read_text()).substitute(places)
+    )
+    shutil.copy(FOLDER / setup / "rules", work / "rules")
+    keys = new_keys(parse_domain("example.org"), work / "keys", None, date(2026, 1, 1))
+    ed25519 = next(key for key in keys if key.algorithm.startswith("ed25519"))
+    shutil.copy(ed25519.path, work / "e2026.pem")
+    return work / "mailreeve.toml"
+
+
+def read_zone() -> str:
+    """The DNS that all setups see."""
+    return (FOLDER / "zone").read_text()
