@@ -270,7 +270,7 @@ def test_the_documented_acl_is_enough(work: Path) -> None:
         assert [usage.exceeded for usage in store.charge([charge_of(full.limit, full.key), other])] == [
             True
         ] * 2
-        with pytest.raises(redis.ResponseError, match="(?i)no permissions"):
+        with pytest.raises(redis.ResponseError, match=r"(?i)no permissions"):
             store._client.get("somebody-elses")
         store.close()
 
