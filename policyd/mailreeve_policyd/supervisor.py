@@ -20,47 +20,26 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
 from math import inf
 from typing import Generic, TypeVar
 
+from mailreeve_policyd.crew import Crew, Generation, State, Worker
 from mailreeve_policyd.errors import ConfigError
-from mailreeve_policyd.listen import Address, Listener, Ownership, bind
-from mailreeve_policyd.privileges import Account, drop_privileges
+from mailreeve_policyd.listen import Listener, Ownership, bind
+from mailreeve_policyd.privileges import drop_privileges
 from mailreeve_policyd.worker import READY, REOPEN, RETIRE, SIGNALS, WorkerContext, run_worker
+
+__all__ = ["DaemonSpec", "Generation", "run"]
 
 log = logging.getLogger(__name__)
 
 START_SECONDS = 60.0
 """A worker that does not serve by then is taken for dead: it may have many keys to load, but no more."""
 
-STABLE_SECONDS = 10.0
-"""A worker that dies sooner than this after its start counts as one that cannot start."""
-
-FIRST_DELAY_SECONDS = 0.5
-MAX_DELAY_SECONDS = 30.0
-"""Restarts of what dies young wait, each twice as long as the one before, and never longer than this."""
-
 KILL_GRACE_SECONDS = 1.0
 """What a worker has beyond its drain time, to say itself that it did not finish."""
 
 LoadedT = TypeVar("LoadedT")
-
-
-@dataclass(frozen=True, slots=True)
-class Generation(Generic[LoadedT]):
-    """What one reading of the configuration came to.
-
-    `workers` is at least 1. `account`, `listen` and `socket_mode` count at the start alone: a reload
-    that changes where to listen says that it needs a restart. `loaded` is the daemon's own.
-    """
-
-    listen: tuple[Address, ...]
-    socket_mode: int
-    workers: int
-    drain_seconds: float
-    account: Account | None
-    loaded: LoadedT
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,46 +87,6 @@ def _close(listeners: list[Listener]) -> None:
     listeners.clear()
 
 
-class _State(Enum):
-    STARTING = "starting"
-    SERVING = "serving"
-    RETIRING = "retiring"
-
-
-class _Crew(Generic[LoadedT]):
-    """The workers of one generation, and how their restarts go."""
-
-    def __init__(self, generation: Generation[LoadedT]) -> None:
-        self.generation = generation
-        self.early_deaths = 0
-        self.next_start = -inf
-        self.has_served = False
-
-    def delay_after_death(self, lived_seconds: float, now: float) -> float:
-        self.early_deaths = self.early_deaths + 1 if lived_seconds < STABLE_SECONDS else 0
-        exponent = min(self.early_deaths - 1, 16)
-        delay = min(FIRST_DELAY_SECONDS * 2**exponent, MAX_DELAY_SECONDS) if self.early_deaths else 0.0
-        self.next_start = now + delay
-        return delay
-
-
-@dataclass(slots=True, eq=False)
-class _Worker(Generic[LoadedT]):
-    """One child. `deadline` is when it is killed: not serving in time, or not drained in time."""
-
-    pid: int
-    crew: _Crew[LoadedT]
-    control: socket.socket
-    started: float
-    deadline: float
-    state: _State = _State.STARTING
-    heard_of: bool = True
-
-    def tell(self, order: bytes) -> None:
-        with suppress(OSError):  # it is dead already, and will be reaped
-            self.control.send(order)
-
-
 class _Supervisor(Generic[LoadedT]):
     """The loop. `_current` serves; `_candidate` is a generation whose workers do not all serve yet."""
 
@@ -160,13 +99,13 @@ class _Supervisor(Generic[LoadedT]):
         self._daemon = daemon
         self._listen = generation.listen
         self._listeners = listeners
-        self._workers: list[_Worker[LoadedT]] = []
-        self._current: _Crew[LoadedT] | None = None
-        self._candidate: _Crew[LoadedT] | None = None
+        self._workers: list[Worker[LoadedT]] = []
+        self._current: Crew[LoadedT] | None = None
+        self._candidate: Crew[LoadedT] | None = None
         self._stopping = False
         self._status = 0
         self._wakeup, self._wakeup_end = socket.socketpair()
-        self._start(_Crew(generation))
+        self._start(Crew(generation))
 
     def run(self) -> int:
         while self._workers or not self._stopping:
@@ -176,7 +115,7 @@ class _Supervisor(Generic[LoadedT]):
 
     # -- starting ------------------------------------------------------------------------------------
 
-    def _start(self, crew: _Crew[LoadedT]) -> None:
+    def _start(self, crew: Crew[LoadedT]) -> None:
         self._handle_signals()
         self._candidate = crew
         self._fill(crew)
@@ -188,18 +127,18 @@ class _Supervisor(Generic[LoadedT]):
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(self._wakeup_end.fileno(), warn_on_full_buffer=False)
 
-    def _fill(self, crew: _Crew[LoadedT]) -> None:
+    def _fill(self, crew: Crew[LoadedT]) -> None:
         try:
             for _ in range(crew.generation.workers - len(self._active(crew))):
                 self._fork(crew)
         except OSError as error:
-            crew.next_start = time.monotonic() + MAX_DELAY_SECONDS
+            crew.wait_for_the_system(time.monotonic())
             log.error("no worker could be started: %s", error.strerror)  # noqa: TRY400 -- the system's trouble
 
-    def _active(self, crew: _Crew[LoadedT]) -> list[_Worker[LoadedT]]:
-        return [one for one in self._workers if one.crew is crew and one.state is not _State.RETIRING]
+    def _active(self, crew: Crew[LoadedT]) -> list[Worker[LoadedT]]:
+        return [one for one in self._workers if one.crew is crew and one.state is not State.RETIRING]
 
-    def _fork(self, crew: _Crew[LoadedT]) -> None:
+    def _fork(self, crew: Crew[LoadedT]) -> None:
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -213,9 +152,9 @@ class _Supervisor(Generic[LoadedT]):
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
         now = time.monotonic()
-        self._workers.append(_Worker(pid, crew, ours, now, now + START_SECONDS))
+        self._workers.append(Worker(pid, crew, ours, now, now + START_SECONDS))
 
-    def _be_worker(self, crew: _Crew[LoadedT], ours: socket.socket, theirs: socket.socket) -> None:
+    def _be_worker(self, crew: Crew[LoadedT], ours: socket.socket, theirs: socket.socket) -> None:
         def serve() -> None:
             # Copies of the parent's ends would hide the parent's death from the other workers.
             for inherited in (ours, self._wakeup, self._wakeup_end, *(one.control for one in self._workers)):
@@ -229,7 +168,7 @@ class _Supervisor(Generic[LoadedT]):
     # -- one turn of the loop ------------------------------------------------------------------------
 
     def _step(self) -> None:
-        starting = [one for one in self._workers if one.state is _State.STARTING and one.heard_of]
+        starting = [one for one in self._workers if one.state is State.STARTING and one.heard_of]
         waiting = [self._wakeup, *(one.control for one in starting)]
         readable, _, _ = select.select(waiting, [], [], self._seconds_to_next_duty())
         if self._wakeup in readable:
@@ -246,7 +185,7 @@ class _Supervisor(Generic[LoadedT]):
         due = min([due, *(crew.next_start for crew in self._short_of_workers())])
         return None if due == inf else max(0.0, due - time.monotonic())
 
-    def _short_of_workers(self) -> list[_Crew[LoadedT]]:
+    def _short_of_workers(self) -> list[Crew[LoadedT]]:
         crews = () if self._stopping else (self._current, self._candidate)
         return [crew for crew in crews if crew and len(self._active(crew)) < crew.generation.workers]
 
@@ -261,10 +200,10 @@ class _Supervisor(Generic[LoadedT]):
                 for worker in self._workers:
                     worker.tell(REOPEN)
 
-    def _hear(self, worker: _Worker[LoadedT]) -> None:
+    def _hear(self, worker: Worker[LoadedT]) -> None:
         with suppress(OSError):
             if worker.control.recv(1) == READY:
-                worker.state, worker.deadline = _State.SERVING, inf
+                worker.state, worker.deadline = State.SERVING, inf
                 return
         worker.heard_of = False  # its end is closed; that it died is told by waitpid
 
@@ -279,11 +218,11 @@ class _Supervisor(Generic[LoadedT]):
             if crew.next_start <= now:
                 self._fill(crew)
 
-    def _all_serve(self, crew: _Crew[LoadedT]) -> bool:
-        serving = [one for one in self._active(crew) if one.state is _State.SERVING]
+    def _all_serve(self, crew: Crew[LoadedT]) -> bool:
+        serving = [one for one in self._active(crew) if one.state is State.SERVING]
         return len(serving) == crew.generation.workers
 
-    def _promote(self, crew: _Crew[LoadedT]) -> None:
+    def _promote(self, crew: Crew[LoadedT]) -> None:
         first = self._current is None
         self._current, self._candidate = crew, None
         crew.has_served = True
@@ -309,7 +248,7 @@ class _Supervisor(Generic[LoadedT]):
             log.warning("a changed listen address takes effect at the next restart")
         if self._candidate:
             self._retire(self._active(self._candidate))
-        self._candidate = _Crew(generation)
+        self._candidate = Crew(generation)
         self._fill(self._candidate)
 
     def _stop(self) -> None:
@@ -322,12 +261,12 @@ class _Supervisor(Generic[LoadedT]):
         _close(self._listeners)
         self._retire(self._workers)
 
-    def _retire(self, workers: Iterable[_Worker[LoadedT]]) -> None:
+    def _retire(self, workers: Iterable[Worker[LoadedT]]) -> None:
         for worker in workers:
-            if worker.state is _State.RETIRING:
+            if worker.state is State.RETIRING:
                 continue
             drain = worker.crew.generation.drain_seconds + KILL_GRACE_SECONDS
-            worker.state, worker.deadline = _State.RETIRING, time.monotonic() + drain
+            worker.state, worker.deadline = State.RETIRING, time.monotonic() + drain
             worker.tell(RETIRE)
 
     # -- the dead ------------------------------------------------------------------------------------
@@ -339,7 +278,7 @@ class _Supervisor(Generic[LoadedT]):
             log.error("worker %d is %s for too long: killed", worker.pid, worker.state.value)
         self._kill(overdue)
 
-    def _kill(self, workers: Iterable[_Worker[LoadedT]]) -> None:
+    def _kill(self, workers: Iterable[Worker[LoadedT]]) -> None:
         for worker in workers:
             worker.deadline = inf
             with suppress(ProcessLookupError):
@@ -352,7 +291,7 @@ class _Supervisor(Generic[LoadedT]):
                 continue
             self._workers.remove(worker)
             worker.control.close()
-            if worker.state is not _State.RETIRING:
+            if worker.state is not State.RETIRING:
                 self._mourn(worker, os.waitstatus_to_exitcode(wait_status))
             elif worker.crew.has_served and not self._stopping:
                 self._say_reloaded()
@@ -361,7 +300,7 @@ class _Supervisor(Generic[LoadedT]):
         if all(one.crew is self._current for one in self._workers):
             log.info("the last worker with the old configuration has ended")
 
-    def _mourn(self, worker: _Worker[LoadedT], code: int) -> None:
+    def _mourn(self, worker: Worker[LoadedT], code: int) -> None:
         """A worker ended that should have gone on. `code` is its exit status, or minus its signal."""
         how = f"exit status {code}" if code >= 0 else f"signal {-code}"
         if worker.crew is self._candidate:
@@ -371,7 +310,7 @@ class _Supervisor(Generic[LoadedT]):
         delay = worker.crew.delay_after_death(now - worker.started, now)
         log.error("worker %d died (%s): replaced in %g seconds", worker.pid, how, delay)
 
-    def _abandon(self, crew: _Crew[LoadedT], code: int, how: str) -> None:
+    def _abandon(self, crew: Crew[LoadedT], code: int, how: str) -> None:
         self._candidate = None
         if self._current is not None:
             log.error("no worker starts with the new configuration (%s): the old one stays in force", how)

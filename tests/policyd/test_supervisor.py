@@ -221,19 +221,6 @@ def test_a_dead_worker_is_replaced(daemon: Supervised) -> None:
     assert (word, new == pid) == ("one", False)
 
 
-def test_a_worker_that_dies_at_once_again_and_again_is_restarted_more_and_more_slowly(
-    daemon: Supervised,
-) -> None:
-    """The configuration once worked, so the daemon goes on trying, without burning the machine."""
-    daemon.start("one")
-    delays = []
-    for _ in range(3):
-        os.kill(daemon.ask()[1], signal.SIGKILL)
-        delays.append(daemon.wait_for("replaced in").split("replaced in ")[1].split()[0])
-
-    assert delays == ["0.5", "1", "2"]
-
-
 def test_workers_end_when_their_parent_is_killed(daemon: Supervised) -> None:
     """Nobody would reload or stop them; every worker notices, whichever was forked last."""
     daemon.start("one", workers=3)
