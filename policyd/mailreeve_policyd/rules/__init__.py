@@ -1,6 +1,7 @@
 """The rules language (DESIGN.md section 4): a text to a Ruleset, or a mistake told in its place.
 
-Imports run one way here: source, nodes; syntax, parser; sets, tables, quota; scope; conditions, templates;
+Imports run one way here: source, nodes; situation, syntax, parser; sets, tables, quota; scope; logic,
+comparisons, conditions, templates;
 actions; charging; ruleset; compiler; expects; load. Nothing here knows a wire or a real store.
 """
 

@@ -20,7 +20,7 @@ from mailreeve_policyd.judgement import (
 )
 from mailreeve_policyd.rules.actions import Decide, Note, cannot_know
 from mailreeve_policyd.rules.charging import Counter
-from mailreeve_policyd.rules.conditions import Test
+from mailreeve_policyd.rules.logic import Test
 from mailreeve_policyd.rules.scope import is_unknown, shown
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction

@@ -1,34 +1,17 @@
 """What the parser could not read, told as a person would: the place, the mistake, what would be right.
 
-Each `_tell_*` knows one mistake that administrators make and gives None for any other. Of Lark it knows
-the two exceptions and the names of the grammar's terminals.
+Each `_tell_*` knows one mistake that administrators make and gives None for any other.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable
 
-from lark import Token, UnexpectedInput, UnexpectedToken
+from lark import Token, UnexpectedInput
 
-from mailreeve_policyd.rules.source import Mistake, Place, nearest, one_of, quote
-
-_KEYWORDS = {
-    "SET": "set", "TABLE": "table", "AT": "at", "EXPECT": "expect", "LIMIT": "limit", "PER": "per",
-    "DISTINCT": "distinct", "ELSE": "else", "IF": "if", "AND": "and", "OR": "or", "NOT": "not", "IS": "is",
-    "IN": "in", "HAS": "has", "UNDER": "under", "MATCHES": "matches", "WITH": "with", "WHERE": "where",
-    "AFTER": "after", "ON_UNKNOWN": "on-unknown", "ATTRIBUTE": "attribute",
-}  # fmt: skip
-
-_SPOKEN = {
-    "LABEL": "the next rule (`name:`)", "NAME": "a word", "STRING": 'a text in quotes ("...")',
-    "NUMBER": "a number", "NETWORK": "an address or network", "REGEX": "a pattern (/.../)",
-    "ORDER": "`<`, `<=`, `>`, `>=`", "LBRACE": "`{`", "RBRACE": "`}`", "LPAR": "`(`", "RPAR": "`)`",
-    "LSQB": "`[`", "RSQB": "`]`", "COLON": "`:`", "COMMA": "`,`", "EQUAL": "`=`", "SLASH": "`/`",
-    "$END": "the end of the file",
-}  # fmt: skip
+from mailreeve_policyd.rules.situation import Situation, situation_of, what_may_stand, what_stands
+from mailreeve_policyd.rules.source import Mistake, Place, nearest, quote
 
 _OPERATORS = ("is", "in", "has", "under", "matches", "and", "or", "if", "else", "not", "on-unknown")
 
@@ -62,87 +45,17 @@ def check_characters(text: str) -> None:
 _DROP_SPACE = {ord(character): None for character in "\t\r\n"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Situation:
-    """Where parsing stopped: what stands there, what could have, and the line up to it."""
-
-    at: Place
-    kind: str
-    word: str
-    rest: str
-    before: str
-    expected: frozenset[str]
-    block: tuple[Place, str] | None
-    previous: tuple[object, ...]
-
-    @property
-    def begins_line(self) -> bool:
-        return not self.before.strip()
-
-    @property
-    def may_end_rule(self) -> bool:
-        return "LABEL" in self.expected
-
-    def mistake(self, problem: str, hint: str | None = None) -> Mistake:
-        return Mistake(self.at, problem, hint)
-
-
 def syntax_mistake(error: UnexpectedInput, text: str) -> Mistake:
     """The mistake behind an exception of Lark's for this text."""
-    situation = _situation(error, text)
+    situation = situation_of(error, text)
     for tell in _TELLERS:
         mistake = tell(situation)
         if mistake is not None:
             return mistake
-    return situation.mistake(f"unexpected {_what(situation)}", _what_may_stand(situation.expected))
+    return situation.mistake(f"unexpected {what_stands(situation)}", what_may_stand(situation.expected))
 
 
-def _situation(error: UnexpectedInput, text: str) -> _Situation:
-    if isinstance(error, UnexpectedToken) and error.token.type != "$END":
-        kind, word, offset = error.token.type, str(error.token), error.token.start_pos
-        expected: Iterable[str] = error.expected
-    elif isinstance(error, UnexpectedToken):
-        kind, word, offset, expected = "$END", "", len(text.rstrip()), error.expected
-    else:
-        kind, word, offset = "", "", getattr(error, "pos_in_stream", None) or 0
-        expected = getattr(error, "allowed", None) or ()
-    line_start = text.rfind("\n", 0, offset) + 1
-    line_end = text.find("\n", offset)
-    rest = text[offset : line_end if line_end >= 0 else len(text)]
-    place = Place(text.count("\n", 0, offset) + 1, offset - line_start + 1)
-    stack = getattr(error.state, "value_stack", [])
-    return _Situation(
-        place,
-        kind,
-        word,
-        rest,
-        before=text[line_start:offset],
-        expected=frozenset(expected),
-        block=_open_block(stack),
-        previous=tuple(stack[-2:]),
-    )
-
-
-def _open_block(stack: list[object]) -> tuple[Place, str] | None:
-    for stage, brace in pairwise(stack):
-        if isinstance(brace, Token) and brace.type == "LBRACE" and isinstance(stage, Token):
-            return Place(stage.line or 1, stage.column or 1), str(stage)
-    return None
-
-
-def _what(situation: _Situation) -> str:
-    if situation.kind == "$END":
-        return "end of the file"
-    return quote(situation.word or situation.rest[:1])
-
-
-def _what_may_stand(expected: Iterable[str]) -> str | None:
-    spoken = [f"`{word}`" for terminal, word in _KEYWORDS.items() if terminal in expected]
-    spoken += [words for terminal, words in _SPOKEN.items() if terminal in expected]
-    return f"here may stand {one_of(spoken)}" if spoken else None
-
-
-def _tell_open_block(here: _Situation) -> Mistake | None:
+def _tell_open_block(here: Situation) -> Mistake | None:
     starts_statement = here.kind == "$END" or (
         here.begins_line
         and here.word in ("at", "set", "table", "expect")
@@ -156,32 +69,32 @@ def _tell_open_block(here: _Situation) -> Mistake | None:
     )
 
 
-def _tell_end(here: _Situation) -> Mistake | None:
+def _tell_end(here: Situation) -> Mistake | None:
     if here.kind != "$END":
         return None
-    return here.mistake("the file ends in the middle of a statement", _what_may_stand(here.expected))
+    return here.mistake("the file ends in the middle of a statement", what_may_stand(here.expected))
 
 
-def _tell_condition_first(here: _Situation) -> Mistake | None:
+def _tell_condition_first(here: Situation) -> Mistake | None:
     if not re.search(r":\s*(if|when|unless)\b[^\n:]*\Z", here.before):
         return None
     return here.mistake("a rule names its action first", "write `NAME: ACTION if CONDITION`")
 
 
-def _tell_else(here: _Situation) -> Mistake | None:
+def _tell_else(here: Situation) -> Mistake | None:
     if here.word != "else":
         return None
     hint = "write `NAME: limit N unit/period per KEY else ACTION if CONDITION`; for other actions, two rules"
     return here.mistake("`else` belongs to a limit and stands before `if`", hint)
 
 
-def _tell_on_unknown(here: _Situation) -> Mistake | None:
+def _tell_on_unknown(here: Situation) -> Mistake | None:
     if here.word != "on-unknown":
         return None
     return here.mistake("`on-unknown` ends a rule with a condition", "write `if CONDITION on-unknown defer`")
 
 
-def _tell_late_if(here: _Situation) -> Mistake | None:
+def _tell_late_if(here: Situation) -> Mistake | None:
     if here.word not in ("if", "per") or here.word.upper() in here.expected:
         return None
     if here.word == "per" and "SLASH" in here.expected:
@@ -189,7 +102,10 @@ def _tell_late_if(here: _Situation) -> Mistake | None:
     return None
 
 
-def _tell_limit(here: _Situation) -> Mistake | None:
+def _tell_limit(here: Situation) -> Mistake | None:
+    if here.expected == {"LSQB"}:
+        hint = "write `limit 60 recipients/minute per KEY` or `limit TABLE[KEY] per KEY`"
+        return here.mistake("a limit begins with a number or a table", hint)
     if "PER" in here.expected:
         hint = "write `per sasl_username`, or another fact, after the period"
         return here.mistake("a limit says `per` what it counts", hint)
@@ -200,7 +116,7 @@ def _tell_limit(here: _Situation) -> Mistake | None:
     return None
 
 
-def _tell_bare_entry(here: _Situation) -> Mistake | None:
+def _tell_bare_entry(here: Situation) -> Mistake | None:
     match here.previous:
         case (Token(type="EQUAL"), Token(type="NAME") as word) if here.expected == {"STRING"}:
             at = Place(word.line or 1, word.column or 1)
@@ -210,13 +126,34 @@ def _tell_bare_entry(here: _Situation) -> Mistake | None:
     return None
 
 
-def _tell_brace(here: _Situation) -> Mistake | None:
+def _tell_open_parenthesis(here: Situation) -> Mistake | None:
+    if here.parenthesis is None or "RPAR" not in here.expected or here.kind in ("", "EQUAL", "ORDER"):
+        return None
+    hint = "a comma or `)` is missing before this place" if "COMMA" in here.expected else "a `)` is missing"
+    return here.mistake(f"unexpected {what_stands(here)}: the `(` of line {here.parenthesis} is open", hint)
+
+
+def _tell_number(here: Situation) -> Mistake | None:
+    match = re.match(r"[0-9][0-9_]*[A-Za-z_]\w*", here.rest)
+    if here.kind or match is None:
+        return None
+    hint = "write all digits: 5 MB are 5000000 bytes"
+    return here.mistake(f"{quote(match.group())} is no number", hint)
+
+
+def _tell_later(here: Situation) -> Mistake | None:
+    if here.word != "observe" or not here.may_end_rule:
+        return None
+    return here.mistake("`observe` is not yet supported", "try a rule with `warn` first")
+
+
+def _tell_brace(here: Situation) -> Mistake | None:
     if here.expected != {"LBRACE"}:
         return None
     return here.mistake("the rules of a block stand in braces", "write `at STAGE {`")
 
 
-def _tell_outside(here: _Situation) -> Mistake | None:
+def _tell_outside(here: Situation) -> Mistake | None:
     if not {"AT", "SET"} <= here.expected or here.kind not in ("NAME", "RBRACE"):
         return None
     if here.kind == "RBRACE":
@@ -228,19 +165,19 @@ def _tell_outside(here: _Situation) -> Mistake | None:
     return here.mistake(f"unexpected {quote(here.word)}", hint)
 
 
-def _tell_stage(here: _Situation) -> Mistake | None:
+def _tell_stage(here: Situation) -> Mistake | None:
     if here.expected != {"AT"}:
         return None
     return here.mistake("the stage is missing", "write `expect ACTION at STAGE with ...`")
 
 
-def _tell_not_in(here: _Situation) -> Mistake | None:
+def _tell_not_in(here: Situation) -> Mistake | None:
     if here.word != "not" or not {"IS", "IN"} <= here.expected:
         return None
     return here.mistake("unexpected `not`", "write `not FACT in ...` or `FACT is not ...`")
 
 
-def _tell_missing_colon(here: _Situation) -> Mistake | None:
+def _tell_missing_colon(here: Situation) -> Mistake | None:
     if not here.may_end_rule or here.kind != "NAME":
         return None
     several = _WORDS_THEN_COLON.match(here.rest)
@@ -254,7 +191,7 @@ def _tell_missing_colon(here: _Situation) -> Mistake | None:
     return here.mistake(f"a colon is missing after {quote(here.word)}", hint)
 
 
-def _tell_unfinished_rule(here: _Situation) -> Mistake | None:
+def _tell_unfinished_rule(here: Situation) -> Mistake | None:
     match = re.search(r"([\w-]+)[ \t]*\Z", here.before)
     if here.kind != "COLON" or match is None:
         return None
@@ -263,7 +200,7 @@ def _tell_unfinished_rule(here: _Situation) -> Mistake | None:
     return Mistake(at, f"something is missing before the rule {quote(name)}", "finish the rule above it")
 
 
-def _tell_text_place(here: _Situation) -> Mistake | None:
+def _tell_text_place(here: Situation) -> Mistake | None:
     if here.kind != "STRING" or not here.may_end_rule:
         return None
     if re.search(r'"[ \t]*\Z', here.before):
@@ -271,13 +208,13 @@ def _tell_text_place(here: _Situation) -> Mistake | None:
     return here.mistake("a text stands right after its action", 'write `NAME: reject "..." if CONDITION`')
 
 
-def _tell_code(here: _Situation) -> Mistake | None:
+def _tell_code(here: Situation) -> Mistake | None:
     if not _CODE.match(here.rest) or not {"STRING", "LABEL"} <= here.expected:
         return None
     return here.mistake("the code of a reply stands inside its text", 'write `reject "5.7.1 the reason"`')
 
 
-def _tell_open_text(here: _Situation) -> Mistake | None:
+def _tell_open_text(here: Situation) -> Mistake | None:
     if here.kind or not here.rest.startswith('"'):
         return None
     if here.rest.count('"') > 1:
@@ -286,30 +223,33 @@ def _tell_open_text(here: _Situation) -> Mistake | None:
     return here.mistake("this text is not closed on its line", 'add a `"`')
 
 
-def _tell_open_pattern(here: _Situation) -> Mistake | None:
+def _tell_open_pattern(here: Situation) -> Mistake | None:
     if "REGEX" not in here.expected:
         return None
     hint = "write `matches /pattern/`, or `/pattern/i` for letters of either case"
     return here.mistake("a pattern stands between slashes, on one line", hint)
 
 
-def _tell_foreign(here: _Situation) -> Mistake | None:
+def _tell_foreign(here: Situation) -> Mistake | None:
     for written, hint in _FOREIGN:
         if here.rest.startswith(written):
             return here.mistake(f"unexpected {quote(written)}", hint)
     return None
 
 
-def _tell_name_start(here: _Situation) -> Mistake | None:
+def _tell_name_start(here: Situation) -> Mistake | None:
     if "LABEL" not in here.expected or not re.match(r"[0-9][\w-]*[ \t]*:", here.rest):
         return None
     return here.mistake("a rule's name begins with a letter", None)
 
 
-_TELLERS: tuple[Callable[[_Situation], Mistake | None], ...] = (
+_TELLERS: tuple[Callable[[Situation], Mistake | None], ...] = (
     _tell_open_block,
     _tell_end,
     _tell_bare_entry,
+    _tell_open_parenthesis,
+    _tell_number,
+    _tell_later,
     _tell_brace,
     _tell_condition_first,
     _tell_else,
