@@ -5,7 +5,7 @@ DESIGN.md section 5. Knows no store: it makes `Charge`s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
@@ -33,8 +33,6 @@ MAX_KEYS = 8
 """Facts that one limit counts by together."""
 
 Reader = Callable[[Transaction], str | None]
-Amount = Callable[[Transaction], int]
-Mark = Callable[[Transaction], bytes | None]
 
 _FIRST_STAGE = {
     Unit.MESSAGES: (Stage.MAIL, "messages are counted from mail on"),
@@ -278,8 +276,3 @@ def _row_key(fact: Fact, key: str) -> str | None:
         address = parse_address(key)
         return None if address is None else str(address)
     return normal_mailbox(key) if fact.type is FactType.MAILBOX else normal_text(key)
-
-
-def names(facts: Iterable[Fact]) -> str:
-    """Their names, for a message."""
-    return ", ".join(fact.name for fact in facts)
