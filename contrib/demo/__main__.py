@@ -17,6 +17,7 @@ from tests.lab import tree
 from tests.lab.keys import make_keys
 from tests.lab.process import LabError
 from tests.lab.site import SHIPPED_RULES, Site, StoreName
+from tests.lab.smtp import SmtpError
 from tests.lab.work import make_work_folder
 
 INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
@@ -55,7 +56,7 @@ def play_in(folder: Path, report: Report) -> int:
                 report.heading(f"{number}. {title}")
                 play(site, report)
         end(report, time.monotonic() - begun)
-    except (LabError, tree.LabMissingError) as error:
+    except (LabError, tree.LabMissingError, SmtpError, OSError) as error:
         report.check(False, str(error))
         tell_logs(folder, report)
     return 1 if report.failures else 0

@@ -1,8 +1,10 @@
 """`make bench`: how much one worker of each daemon does in a second here, and what of the processor it takes.
 
 The client runs on the same machine, and other work moves the figures by half: compare within one run only.
+`make bench ARGS='--seconds 10'` measures longer.
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -49,6 +51,11 @@ class Figures:
 
 def main() -> int:
     """Measure and print a table."""
+    parser = argparse.ArgumentParser(prog="make bench", description="What one worker of each daemon does.")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="how long each is measured (%(default)s)"
+    )
+    seconds = parser.parse_args().seconds
     stores: list[StoreName] = ["sqlite"]
     if (tree.ROOT / "usr/bin/redis-server").exists():
         stores.append("redis")
@@ -59,23 +66,23 @@ def main() -> int:
             work = folder / store
             work.mkdir()
             site = Site(work, rules=RULES, keys=keys, store=store, zone=BANK.zone)
-            figures += measure_policy(site, store)
-        figures += measure_milter(site)
+            figures.append(measure_policy(site, store, seconds))
+        figures += measure_milter(site, seconds)
     show(figures)
     return 0
 
 
-def measure_policy(site: Site, store: str) -> list[Figures]:
+def measure_policy(site: Site, store: str, seconds: float) -> Figures:
     """Policy requests of logins, two limits each."""
     with site.without_postfix():
 
-        def ask(seconds: float) -> tuple[int, float]:
-            return policy_client.load(site.policy_address, CONNECTIONS, seconds)
+        def ask(for_seconds: float) -> tuple[int, float]:
+            return policy_client.load(site.policy_address, CONNECTIONS, for_seconds)
 
-        return [measure(f"policy requests, two limits, {store}", site.policyd, ask)]
+        return measure(f"policy requests, two limits, {store}", site.policyd, ask, seconds)
 
 
-def measure_milter(site: Site) -> list[Figures]:
+def measure_milter(site: Site, seconds: float) -> list[Figures]:
     """Messages of 4 KB: verified, signed."""
     message = BANK.sign(compose("alerts@bank.example", "bob@example.org", "Statement", BODY))
     ours = compose("alice@example.org", "bob@example.org", "Hello", BODY)
@@ -84,25 +91,25 @@ def measure_milter(site: Site) -> list[Figures]:
     outgoing = milter_client.Mail("203.0.113.20", login, "alice@example.org", ours)
     with site.without_postfix():
 
-        def verify(seconds: float) -> tuple[int, float]:
-            return milter_client.load(site.milter_address, incoming, CONNECTIONS, seconds)
+        def verify(for_seconds: float) -> tuple[int, float]:
+            return milter_client.load(site.milter_address, incoming, CONNECTIONS, for_seconds)
 
-        def sign(seconds: float) -> tuple[int, float]:
-            return milter_client.load(site.milter_address, outgoing, CONNECTIONS, seconds)
+        def sign(for_seconds: float) -> tuple[int, float]:
+            return milter_client.load(site.milter_address, outgoing, CONNECTIONS, for_seconds)
 
         return [
-            measure("messages of 4 KB: SPF, DKIM, DMARC", site.milter, verify),
-            measure("messages of 4 KB: signed, RSA and Ed25519", site.milter, sign),
+            measure("messages of 4 KB: SPF, DKIM, DMARC", site.milter, verify, seconds),
+            measure("messages of 4 KB: signed, RSA and Ed25519", site.milter, sign, seconds),
         ]
 
 
-def measure(name: str, daemon: Daemon, load: Load) -> Figures:
+def measure(name: str, daemon: Daemon, load: Load, seconds: float) -> Figures:
     """Warm up for a tenth of the time, then measure."""
     Console(stderr=True).print(f"  {name} ...")
-    load(SECONDS / 10)
+    load(seconds / 10)
     before = cpu_seconds(daemon)
-    count, seconds = load(SECONDS)
-    return Figures(name, count / seconds, (cpu_seconds(daemon) - before) / count * 1e6)
+    count, took = load(seconds)
+    return Figures(name, count / took, (cpu_seconds(daemon) - before) / count * 1e6)
 
 
 def cpu_seconds(daemon: Daemon) -> float:

@@ -9,10 +9,14 @@ POSTFIX_FIELDS = ("Return-Path", "X-Original-To", "Delivered-To", "Received")
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """`top` are the fields down to our own Received, `rest` the octets below it, lines ended by LF."""
+    """`top` are the fields down to our own Received, `rest` the octets below it, lines ended by LF.
+
+    `whole` is the file.
+    """
 
     top: tuple[tuple[str, str], ...]
     rest: bytes
+    whole: bytes
 
     @property
     def added(self) -> list[str]:
@@ -30,7 +34,7 @@ def read_delivered(message: bytes) -> Delivered:
     found = re.search(rb"^Received:.*\n(?:[ \t].*\n)*", message, re.MULTILINE)
     if found is None:
         raise ValueError("no Received field")
-    return Delivered(tuple(parse_fields(message[: found.end()])), message[found.end() :])
+    return Delivered(tuple(parse_fields(message[: found.end()])), message[found.end() :], message)
 
 
 def parse_fields(header: bytes) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.delivered import Delivered, read_delivered
+from tests.lab.dkim_verifier import verify
 from tests.lab.keys import SigningKeys
 from tests.lab.site import LAPTOP, Site
 from tests.lab.smtp import Client, RawClient
@@ -69,6 +70,16 @@ MESSAGES = {
     + b"Authentication-Results: a.example; none\r\nAuthentication-Results:\r\n\r\nbody\r\n",
     "broken signature": FROM + b"DKIM-Signature: v=1; a=rsa-sha256; d=; s=; b=!!!\r\n\r\nbody\r\n",
 }
+# these have not exactly one author, or a header above max_header_bytes
+UNSIGNED = {
+    "nothing at all",
+    "an empty line",
+    "no header",
+    "text where the header should be",
+    "only From, twice",
+    "From that is no address",
+    "a header of 2 MB",
+}
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +111,16 @@ def test_a_strangers_message_keeps_its_octets(site: Site, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
-def test_our_own_message_keeps_its_octets(site: Site, kind: str) -> None:
-    """Signing adds fields on top, if there is an author with a key, and changes nothing below."""
+def test_our_own_message_keeps_its_octets_and_its_signature_is_right(site: Site, kind: str) -> None:
+    """Signing adds fields on top and changes nothing below; another program finds the signature right."""
     plain = deliver(site, site.postfix.submission_port, OURS, MESSAGES[kind])
     ours = deliver(site, site.postfix.port, OURS, MESSAGES[kind])
 
     assert ours.rest == plain.rest
-    assert ours.added in ([], ["DKIM-Signature", "DKIM-Signature"])
+    assert ours.added == ([] if kind in UNSIGNED else ["DKIM-Signature", "DKIM-Signature"])
+    signatures = [one for one in verify(ours.whole, site.dns) if one.domain == "example.org"]
+    rsa = [one.result for one in signatures if one.algorithm == "rsa-sha256"]
+    assert rsa == ([] if kind in UNSIGNED else ["pass"])
 
 
 def test_the_filter_did_see_them(site: Site) -> None:
