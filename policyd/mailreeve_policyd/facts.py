@@ -132,6 +132,7 @@ def _words(*words: str) -> frozenset[str]:
     return frozenset(words)
 
 
+_IPREV_WORDS = _words("pass", "fail", "temperror", "permerror", "none")
 _SPF_WORDS = _words("pass", "fail", "softfail", "neutral", "none", "temperror", "permerror", "policy")
 
 _CATALOGUE: tuple[Fact, ...] = (
@@ -184,7 +185,7 @@ _CATALOGUE: tuple[Fact, ...] = (
     Fact("spf_helo", FactType.WORD, "the SPF result for the HELO name",
          _both(Stage.MAIL), _result("spf", "smtp.helo"), _SPF_WORDS, "spf_helo"),
     Fact("iprev", FactType.WORD, "does the PTR name lead back to the address (RFC 8601 section 3)",
-         _both(Stage.MAIL), _result("iprev"), _words("pass", "fail", "temperror", "permerror", "none"), "iprev"),
+         _both(Stage.MAIL), _result("iprev"), _IPREV_WORDS, "iprev"),
     Fact("recipient", FactType.MAILBOX, "the recipient asked about; after rcpt absent if several",
          _both(Stage.RCPT), lambda t: _text(t.recipient)),
     Fact("recipient_domain", FactType.DOMAIN, "the recipient's domain; absent where recipient is",

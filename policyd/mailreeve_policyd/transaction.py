@@ -90,7 +90,7 @@ class Evidence:
     dmarc_policy: str | None = None
 
     def result(self, method: str, property_name: str | None = None) -> MethodResult | None:
-        """The first result of a method, or the first that has the property (spf: smtp.mailfrom, smtp.helo)."""
+        """The first result of a method, or the first that has the property (spf: smtp.mailfrom)."""
         for result in self.results:
             if result.method == method and (property_name is None or property_name in result.properties):
                 return result
