@@ -42,13 +42,12 @@ def test_a_forked_child_counts_on_through_a_connection_of_its_own(file: Path) ->
 
 def test_a_killed_writer_loses_nothing_that_was_answered(file: Path) -> None:
     """After kill -9 in the midst of writing, the store opens and holds each answered charge."""
-    process = start("repeat", file, 1000)
-    assert process.stdout is not None
-    go(process)
-    lines = [process.stdout.readline() for _ in range(100)]
-    process.kill()
-    lines += process.stdout.readlines()  # not communicate(), which passes over what was read ahead
-    process.wait(hammer.END_SECONDS)
+    with start("repeat", file, 1000) as process:
+        assert process.stdout is not None
+        go(process)
+        lines = [process.stdout.readline() for _ in range(100)]
+        process.kill()
+        lines += process.stdout.readlines()  # not communicate(), which passes over what was read ahead
     answered = lines.count("passed\n")
 
     assert process.returncode == -9
