@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from mailreeve_milter.dkim import SigningOptions
@@ -41,12 +40,8 @@ class Loaded:
 
 def run_milter(config_path: Path) -> int:
     """Run the milter until it is told to stop; the exit status, 78 for a mistake in its files."""
-    # Here, so that workers share it and need none of Python's files after privileges were dropped; not at
-    # the top, so that `mailreeve check` does without libmilter.
-    from mailreeve_milter.engine_libmilter import serve  # noqa: PLC0415
-
     log_to_stderr("milter")
-    return run(DaemonSpec("milter", lambda: load_milter(config_path), partial(serve_milter, serve)))
+    return run(DaemonSpec("milter", lambda: load_milter(config_path), serve_milter))
 
 
 def load_milter(config_path: Path) -> Generation[Loaded]:
@@ -57,6 +52,7 @@ def load_milter(config_path: Path) -> Generation[Loaded]:
     """
     configuration = load_configuration(config_path)
     loaded = load_files(configuration)
+    engine_of(configuration)  # now, so that workers share it and need none of Python's files later
     return generation_of(configuration, "milter", loaded)
 
 
@@ -70,16 +66,26 @@ def load_files(configuration: Configuration) -> Loaded:
     )
 
 
-def serve_milter(
-    serve: Engine, worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket.socket]
-) -> None:
+def engine_of(configuration: Configuration) -> Engine:
+    """What speaks to the MTA. Only the one that is used is loaded, and none by `mailreeve check`."""
+    if configuration.settings.milter.engine == "native":
+        from mailreeve_milter import engine_native  # noqa: PLC0415
+
+        return engine_native.serve
+    from mailreeve_milter import engine_libmilter  # noqa: PLC0415
+
+    return engine_libmilter.serve
+
+
+def serve_milter(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket.socket]) -> None:
     """Be one worker: serve on the one socket until the supervisor retires it."""
     configuration = loaded.configuration
     store = open_store(configuration)
     on_unknown = OnUnknown(configuration.settings.on_unknown)
     policy = Policy(loaded.ruleset, store, Door.MILTER, on_unknown)
     try:
-        serve(worker, surroundings_of(loaded, policy, open_audit_log(configuration, "milter")), sockets[0])
+        audit = open_audit_log(configuration, "milter")
+        engine_of(configuration)(worker, surroundings_of(loaded, policy, audit), sockets[0])
     finally:
         store.close()
 

@@ -57,6 +57,16 @@ class Policyd(_Section, frozen=True):
 class Milter(_Section, frozen=True):
     """The milter (`mailreeve milter`)."""
 
+    engine: Annotated[
+        Literal["libmilter", "native"],
+        Meta(
+            description=(
+                "What speaks to the MTA: `libmilter` (Sendmail's library), or `native`, which needs far "
+                "less of the processor and lets a message that waits for DNS hold up no other."
+            )
+        ),
+    ] = "libmilter"
+
     listen: Annotated[
         str,
         Meta(

@@ -6,17 +6,21 @@ import shutil
 from datetime import date
 from pathlib import Path
 from string import Template
+from typing import Literal, get_args
 
 from mailreeve_milter.keys import new_keys
 from mailreeve_policyd.smtp import parse_domain
 from tests.lab.dns import DnsServer
 
+Engine = Literal["libmilter", "native"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
 FOLDER = Path(__file__).parent.parent / "dialogues/milter"
 
 
-def write_setup(setup: str, work: Path, dns: DnsServer) -> Path:
+def write_setup(setup: str, work: Path, dns: DnsServer, engine: Engine = "libmilter") -> Path:
     """The configuration of a setup in a work folder, with a key; its path."""
-    places = {"work": str(work), "dns": dns.address}
+    places = {"work": str(work), "dns": dns.address, "engine": engine}
     (work / "mailreeve.toml").write_text(
         Template((FOLDER / setup / "mailreeve.toml").read_text()).substitute(places)
     )

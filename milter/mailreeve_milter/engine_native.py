@@ -1,0 +1,246 @@
+"""The native engine: an event loop that moves octets between MTAs and their Exchanges.
+
+Knows sockets, threads and time; knows no packet and no mail. The loop does what costs microseconds itself;
+what must think or may block it gives to threads, so that a message that waits for DNS holds up no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+import uvloop
+
+from mailreeve_milter.exchange import Exchange, Job
+from mailreeve_milter.outcome_packets import PROGRESS_PACKET
+from mailreeve_milter.surroundings import Surroundings
+from mailreeve_milter.threads import Threads
+from mailreeve_policyd.errors import ProtocolError
+from mailreeve_policyd.listen import BACKLOG
+from mailreeve_policyd.worker import WorkerContext
+
+log = logging.getLogger(__name__)
+
+MAX_THREADS = 100
+"""Jobs that run at once: as many as Postfix has smtpd processes by default. Further ones wait their turn."""
+
+SWEEP_SECONDS = 10.0
+"""How often an MTA hears that its message is still being looked at. Postfix waits 30 seconds in the worst
+case (milter_command_timeout), and for the end of a message 300."""
+
+MAX_QUIET_SECONDS = 7_210
+"""A connection on which nothing happens for so long is given up: libmilter's time, and longer than any
+SMTP command may take."""
+
+SETTLE_SECONDS = 0.1
+"""A connection may have been accepted and not yet be known when a worker retires."""
+
+
+class Link(asyncio.Protocol):
+    """A connection of an MTA. All methods run in the loop's thread; only jobs do not."""
+
+    __slots__ = (
+        "_exchange",
+        "_has_failed",
+        "_is_busy",
+        "_is_paused",
+        "_is_stuck",
+        "_quiet_sweeps",
+        "_server",
+        "_transport",
+    )
+
+    def __init__(self, server: MilterServer) -> None:
+        self._server = server
+        self._exchange = Exchange(server.surroundings)
+        self._transport: asyncio.Transport | None = None
+        self._has_failed = False
+        self._is_busy = False
+        self._is_stuck = False
+        self._is_paused = False
+        self._quiet_sweeps = 0
+
+    # -- what the loop calls --------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast(asyncio.Transport, transport)  # as a stream's is; uvloop's has no such base
+        _prepare(transport.get_extra_info("socket"))
+        self._server.links.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Octets; while they cannot be looked at, no more than these are taken."""
+        self._quiet_sweeps = 0
+        self._exchange.receive(data)
+        if self._is_busy or self._is_stuck:
+            self._pause()
+        else:
+            self._advance()
+
+    def pause_writing(self) -> None:
+        """The MTA does not take its answers: it gets no more until it does."""
+        self._is_stuck = True
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._is_stuck = False
+        self._go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- nothing is to be said of it
+        """The end; a job that is under way finishes first."""
+        self._transport = None
+        if not self._is_busy:
+            self._exchange.close()
+        self._server.forget(self)
+
+    # -- the work -------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Go through what was received, as far as it goes at once."""
+        try:
+            job = self._exchange.advance()
+        except ProtocolError as error:
+            log.warning("an MTA was disconnected: %s", error)
+            self.abort()
+            return
+        except Exception:
+            log.exception("an MTA was disconnected: this is a bug")
+            self.abort()
+            return
+        self._send(self._exchange.take_output())
+        if job is not None:
+            self._is_busy = True
+            self._server.threads.run(partial(self._work, job), self._finished)
+        elif self._exchange.is_over and self._transport is not None:
+            self._transport.close()
+
+    def _work(self, job: Job) -> None:
+        """In a thread: do it."""
+        try:
+            job()
+        except Exception:
+            log.exception("a message was not answered: this is a bug")
+            self._has_failed = True
+
+    def _finished(self) -> None:
+        """The job is done."""
+        self._is_busy = False
+        if self._has_failed:
+            self.abort()
+            return
+        self._send(self._exchange.take_output())
+        if self._transport is None:
+            self._exchange.close()
+        else:
+            self._go_on()
+
+    @property
+    def _is_free(self) -> bool:
+        return not (self._is_busy or self._is_stuck or self._transport is None)
+
+    def _go_on(self) -> None:
+        if not self._is_free:
+            return
+        self._advance()
+        if self._is_paused and self._is_free:
+            self._resume()
+
+    def _send(self, octets: bytes) -> None:
+        if octets and self._transport is not None:
+            self._transport.write(octets)
+
+    def _pause(self) -> None:
+        if not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._transport is not None:
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    # -- time -----------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Called every SWEEP_SECONDS."""
+        self._quiet_sweeps += 1
+        if self._is_busy:
+            if self._exchange.ends_message and not self._is_stuck and self._quiet_sweeps > 1:
+                self._send(PROGRESS_PACKET)
+        elif self._quiet_sweeps > MAX_QUIET_SECONDS / SWEEP_SECONDS:
+            log.warning("an MTA was disconnected: it said nothing for two hours")
+            self.abort()
+
+    def abort(self) -> None:
+        """Close, and send no more."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _prepare(peer: socket.socket) -> None:
+    if peer.family != socket.AF_UNIX:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # an MTA's machine may vanish
+
+
+class MilterServer:
+    """Serves a listening socket, until it is retired and the last connection has ended."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, surroundings: Surroundings) -> None:
+        self.surroundings = surroundings
+        self.links: set[Link] = set()
+        self._loop = loop
+        self.threads = Threads("milter", MAX_THREADS, loop.call_soon_threadsafe)
+        self._server: asyncio.AbstractServer | None = None
+        self._is_retired = False
+
+    def listen(self, listener: socket.socket) -> None:
+        """Accept connections, from when the loop runs."""
+        create = (
+            self._loop.create_unix_server if listener.family == socket.AF_UNIX else self._loop.create_server
+        )
+        self._server = self._loop.run_until_complete(
+            create(lambda: Link(self), sock=listener, backlog=BACKLOG)
+        )
+        self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def retire(self) -> None:
+        """Take no new connection; `links` go on to their end, and then the loop stops."""
+        if self._server is not None:
+            self._server.close()
+        self._loop.call_later(SETTLE_SECONDS, self._settle)
+
+    def _settle(self) -> None:
+        self._is_retired = True
+        self._stop_if_done()
+
+    def _stop_if_done(self) -> None:
+        if self._is_retired and not self.links:
+            self._loop.stop()
+
+    def forget(self, link: Link) -> None:
+        """A connection has ended."""
+        self.links.discard(link)
+        self._stop_if_done()
+
+    def _sweep(self) -> None:
+        for link in tuple(self.links):
+            link.sweep()
+        self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+
+def serve(context: WorkerContext, surroundings: Surroundings, listener: socket.socket) -> None:
+    """Serve connections of `listener` until the parent retires this worker and its mail is finished."""
+    loop = uvloop.new_event_loop()
+    server = MilterServer(loop, surroundings)
+    server.listen(listener)
+    context.serving(lambda: _post(loop, server.retire), surroundings.audit.reopen)
+    loop.run_forever()
+
+
+def _post(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    loop.call_soon_threadsafe(callback)

@@ -1,0 +1,280 @@
+"""One connection of an MTA without its socket: octets in, the Conversation's verbs called, octets out.
+
+Knows the order of a conversation on the wire: what was agreed, which steps get an answer, whose macros hold
+when. Knows no sockets and no threads, and decides nothing. The native engine hosts it.
+
+A step that must think or may block is not done here: it is handed back as a job, for whoever hosts this to
+run where that harms nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+from mailreeve_milter.answers import Outcome, Response
+from mailreeve_milter.conversation import Conversation
+from mailreeve_milter.outcome_packets import CONTINUE_PACKET, FAILED_PACKET, format_outcome, format_response
+from mailreeve_milter.protocol import PacketReader
+from mailreeve_milter.protocol_reply import agree, format_agreement
+from mailreeve_milter.protocol_words import (
+    Abort,
+    ActionFlag,
+    Body,
+    Connect,
+    Data,
+    EndOfHeaders,
+    EndOfMessage,
+    Event,
+    Header,
+    Helo,
+    Macros,
+    Mail,
+    Negotiate,
+    Quit,
+    QuitForNew,
+    Rcpt,
+    StepFlag,
+    Unknown,
+)
+from mailreeve_milter.step_macros import MACRO_LISTS, StepMacros
+from mailreeve_milter.surroundings import Surroundings
+from mailreeve_policyd.errors import ProtocolError
+from mailreeve_policyd.escape import escape
+from mailreeve_policyd.smtp import Stage
+
+log = logging.getLogger(__name__)
+
+VerbT = TypeVar("VerbT")
+
+Job = Callable[[], None]
+"""What is left to do of a step. Until it has returned, the exchange must not be touched."""
+
+NEEDED_ACTIONS = ActionFlag.ADD_HEADERS | ActionFlag.CHANGE_HEADERS
+WANTED_ACTIONS = ActionFlag.QUARANTINE | ActionFlag.SET_MACROS
+
+ALWAYS_SILENT = (
+    StepFlag.NO_UNKNOWN | StepFlag.SILENT_HEADER | StepFlag.SILENT_END_OF_HEADERS | StepFlag.SILENT_BODY
+)
+SILENT_UNLESS_DECIDED = {
+    Stage.CONNECT: StepFlag.SILENT_CONNECT,
+    Stage.HELO: StepFlag.SILENT_HELO,
+    Stage.MAIL: StepFlag.SILENT_MAIL,
+    Stage.RCPT: StepFlag.SILENT_RCPT,
+    Stage.DATA: StepFlag.SILENT_DATA | StepFlag.NO_DATA,
+}
+
+
+# As plain numbers: an operation on flags costs a microsecond, and each header field needs two.
+_LEADING_SPACE = int(StepFlag.LEADING_SPACE)
+_SILENT_HEADER = int(StepFlag.SILENT_HEADER)
+_SILENT_END_OF_HEADERS = int(StepFlag.SILENT_END_OF_HEADERS)
+_SILENT_BODY = int(StepFlag.SILENT_BODY)
+_SILENT_STEP = {stage: int(flags) for stage, flags in SILENT_UNLESS_DECIDED.items()}
+
+
+class Exchange:
+    """An MTA's connection. `receive` what it sends, then `advance` until there is nothing to do.
+
+    `take_output` gives the octets to send. `ends_message` says that the job that is under way ends a
+    message (and PROGRESS may be sent), `is_over` that the MTA has said its last.
+    """
+
+    __slots__ = (
+        "_actions",
+        "_conversation",
+        "_has_agreed",
+        "_macros",
+        "_output",
+        "_reader",
+        "_steps",
+        "_surroundings",
+        "ends_message",
+        "is_over",
+    )
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._conversation = Conversation(surroundings)
+        self._macros = StepMacros()
+        self._reader = PacketReader()
+        self._output: list[bytes] = []
+        self._has_agreed = False
+        self._actions = 0
+        self._steps = 0
+        self.ends_message = False
+        self.is_over = False
+
+    def receive(self, octets: bytes) -> None:
+        """The next octets from the MTA. May be called while a job runs."""
+        self._reader.feed(octets)
+
+    def advance(self) -> Job | None:
+        """Do what the received octets ask for; None when more are needed, or a job to run before going on.
+
+        Raises:
+            ProtocolError: the MTA breaks the protocol. Nothing sensible can follow.
+        """
+        self.ends_message = False
+        while not self.is_over:
+            event = self._reader.next_event()
+            if event is None:
+                return None
+            kind = type(event)
+            if not self._has_agreed and kind is not Negotiate:
+                raise ProtocolError("the MTA does not negotiate first")
+            job = self._STEPS[kind](self, event)
+            if job is not None:
+                return job
+        return None
+
+    def take_output(self) -> bytes:
+        """What is to be sent, in one piece; empty if there is nothing."""
+        octets = b"".join(self._output)
+        self._output.clear()
+        return octets
+
+    def close(self) -> None:
+        """The connection is gone."""
+        self.is_over = True
+        self._conversation.close()
+
+    # -- the connection -------------------------------------------------------------------------------
+
+    def _negotiate(self, event: Negotiate) -> None:
+        if self._has_agreed:
+            raise ProtocolError("the MTA negotiates twice")
+        wanted = ALWAYS_SILENT | StepFlag.LEADING_SPACE
+        for stage, flags in SILENT_UNLESS_DECIDED.items():
+            if stage not in self._surroundings.stages:
+                wanted |= flags
+        agreement = agree(event, NEEDED_ACTIONS, WANTED_ACTIONS, wanted)
+        self._actions, self._steps = int(agreement.actions), int(agreement.steps)
+        self._has_agreed = True
+        self._output.append(format_agreement(agreement, MACRO_LISTS))
+
+    def _keep_macros(self, event: Macros) -> None:
+        self._macros.put(event)
+
+    def _quit(self, _event: Quit) -> None:
+        self.close()
+
+    def _quit_for_new(self, _event: QuitForNew) -> None:
+        self._conversation.close()
+        self._macros.end_session()
+
+    # -- the session and the envelope -----------------------------------------------------------------
+
+    def _connect(self, event: Connect) -> Job | None:
+        return self._ask(
+            Stage.CONNECT,
+            lambda: self._conversation.connect(event.name, event.address, event.port, self._macros),
+        )
+
+    def _helo(self, event: Helo) -> Job | None:
+        return self._ask(Stage.HELO, lambda: self._conversation.helo(event.name, self._macros))
+
+    def _mail(self, event: Mail) -> Job | None:
+        return self._ask(
+            Stage.MAIL, lambda: self._conversation.mail(event.path, event.parameters, self._macros)
+        )
+
+    def _rcpt(self, event: Rcpt) -> Job | None:
+        return self._ask(Stage.RCPT, lambda: self._conversation.rcpt(event.path, self._macros))
+
+    def _data(self, _event: Data) -> Job | None:
+        return self._ask(Stage.DATA, lambda: self._conversation.data(self._macros))
+
+    def _ask(self, stage: Stage, verb: Callable[[], Response]) -> Job | None:
+        """A step that may be refused, where this daemon decides it: then it must think."""
+        if stage in self._surroundings.stages:
+            return lambda: self._output.append(self._enter(lambda: format_response(verb())) or FAILED_PACKET)
+        self._enter(verb)
+        self._continue(_SILENT_STEP[stage])
+        return None
+
+    def _unknown(self, _event: Unknown) -> None:
+        self._output.append(CONTINUE_PACKET)
+
+    # -- the message ----------------------------------------------------------------------------------
+
+    def _header(self, event: Header) -> None:
+        # an older MTA has eaten the space
+        value = event.value if self._steps & _LEADING_SPACE else b" " + event.value
+        self._enter(lambda: self._conversation.header(event.name, value))
+        self._continue(_SILENT_HEADER)
+
+    def _end_of_headers(self, _event: EndOfHeaders) -> None:
+        self._enter(self._conversation.end_of_headers)
+        self._continue(_SILENT_END_OF_HEADERS)
+
+    def _body(self, event: Body) -> None:
+        self._enter(lambda: self._conversation.body(event.chunk))
+        self._continue(_SILENT_BODY)
+
+    def _end_of_message(self, event: EndOfMessage) -> Job:
+        if event.chunk:
+            self._enter(lambda: self._conversation.body(event.chunk))
+        self.ends_message = True
+        return self._conclude
+
+    def _conclude(self) -> None:
+        packets = self._enter(lambda: self._changes(self._conversation.end_of_message(self._macros)))
+        self._output.append(packets or FAILED_PACKET)
+        self._macros.end_message()
+
+    def _changes(self, outcome: Outcome) -> bytes:
+        has_space = bool(self._steps & _LEADING_SPACE)
+        return format_outcome(outcome, has_space, bool(self._actions & ActionFlag.QUARANTINE))
+
+    def _abort(self, _event: Abort) -> None:
+        self._enter(self._conversation.abort)
+        self._macros.end_message()
+
+    # -- the door -------------------------------------------------------------------------------------
+
+    def _continue(self, silent: int) -> None:
+        """The answer to a step that is nobody's decision, where the MTA waits for one."""
+        if not self._steps & silent:
+            self._output.append(CONTINUE_PACKET)
+
+    def _enter(self, verb: Callable[[], VerbT]) -> VerbT | None:
+        """Every verb goes through here, and nothing that it raises gets out; None then.
+
+        What raised is deferred: at once where the MTA waits for a decision, else at the message's end.
+        """
+        try:
+            return verb()
+        except Exception as error:  # noqa: BLE001 -- `_fail` logs it
+            self._fail(error)
+            return None
+
+    def _fail(self, error: Exception) -> None:
+        queue_id = escape(self._macros.get("i") or "no queue id")
+        if isinstance(error, ProtocolError):
+            log.warning("%s: %s", queue_id, error)
+        else:
+            log.error("%s: an error inside the milter, its mail is deferred", queue_id, exc_info=error)
+        try:
+            self._conversation.fail()
+        except Exception:
+            log.exception("%s: the error could not be recorded", queue_id)
+
+    _STEPS: ClassVar[Mapping[type[Event], Callable[[Exchange, Any], Job | None]]] = {
+        Negotiate: _negotiate,
+        Macros: _keep_macros,
+        Connect: _connect,
+        Helo: _helo,
+        Mail: _mail,
+        Rcpt: _rcpt,
+        Data: _data,
+        Unknown: _unknown,
+        Header: _header,
+        EndOfHeaders: _end_of_headers,
+        Body: _body,
+        EndOfMessage: _end_of_message,
+        Abort: _abort,
+        Quit: _quit,
+        QuitForNew: _quit_for_new,
+    }

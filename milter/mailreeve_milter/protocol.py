@@ -1,0 +1,202 @@
+"""The milter protocol, version 6, as tables: the octets of an MTA in, events out. No IO, no policy.
+
+Knows the form of each packet: a length of four octets, which counts what follows it, a command octet, and
+data. protocol_words.py has the words, protocol_reply.py the other direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from struct import Struct
+
+from mailreeve_milter.protocol_words import (
+    Abort,
+    Body,
+    Command,
+    Connect,
+    Data,
+    EndOfHeaders,
+    EndOfMessage,
+    Event,
+    Header,
+    Helo,
+    Macros,
+    Mail,
+    Negotiate,
+    Quit,
+    QuitForNew,
+    Rcpt,
+    Unknown,
+)
+from mailreeve_policyd.errors import ProtocolError
+from mailreeve_policyd.escape import decode_wire
+from mailreeve_policyd.transaction import parse_address
+
+# -- data of packets ------------------------------------------------------------------------------------
+
+MAX_TEXT_OCTETS = 65_535
+"""Of a packet with names, paths or macros: what libmilter takes, and many times what SMTP lines hold."""
+
+MAX_LARGE_OCTETS = (1 << 20) - 1
+"""Of a header field or a piece of the body: the largest size that milter peers agree on (MDS_1M)."""
+
+MAX_OFFER_OCTETS = 1_024
+"""Of a negotiation: twelve octets are known, a later version may say more."""
+
+_OFFER = Struct("!III")
+_PORT = Struct("!H")
+
+
+def _parse_negotiate(data: bytes) -> Negotiate:
+    if len(data) < _OFFER.size:
+        raise ProtocolError("an offer that is cut short")
+    return Negotiate(*_OFFER.unpack_from(data))
+
+
+def _parse_macros(data: bytes) -> Macros:
+    if not data:
+        raise ProtocolError("macros that belong to no step")
+    if len(data) == 1:
+        return Macros(data[0], {})
+    words = _split(data[1:])
+    if len(words) % 2:
+        raise ProtocolError("a macro without a value")
+    return Macros(data[0], dict(zip(words[::2], words[1::2], strict=True)))
+
+
+def _parse_connect(data: bytes) -> Connect:
+    """`NAME NUL family`, and for IP and unix sockets `port address NUL`."""
+    name, end, rest = data.partition(b"\0")
+    if not end or not rest:
+        raise ProtocolError("a client without a family")
+    family, where = rest[:1], rest[1:]
+    if family in (b"U", b"L"):
+        return Connect(decode_wire(name), None, None)
+    if family not in (b"4", b"6") or len(where) <= _PORT.size:
+        raise ProtocolError("a client of a family that is none")
+    address = decode_wire(_strip(where[_PORT.size :]))
+    if parse_address(address) is None:  # it must not pass for a client without an address
+        raise ProtocolError("a client's address that is none")
+    return Connect(decode_wire(name), address, _PORT.unpack_from(where)[0])
+
+
+def _parse_helo(data: bytes) -> Helo:
+    return Helo(decode_wire(_strip(data)))
+
+
+def _parse_mail(data: bytes) -> Mail:
+    path, *parameters = map(decode_wire, _split(data))
+    return Mail(path, tuple(parameters))
+
+
+def _parse_rcpt(data: bytes) -> Rcpt:
+    path, *parameters = map(decode_wire, _split(data))
+    return Rcpt(path, tuple(parameters))
+
+
+def _parse_header(data: bytes) -> Header:
+    """`NAME NUL value NUL`. A NUL inside a value stays: the octets of a field are the signer's."""
+    name, end, value = data.partition(b"\0")
+    if not end or not name:
+        raise ProtocolError("a header field without a name or a value")
+    return Header(name, _strip(value))
+
+
+def _split(data: bytes) -> list[bytes]:
+    return _strip(data).split(b"\0")
+
+
+def _strip(data: bytes) -> bytes:
+    if data[-1:] != b"\0":
+        raise ProtocolError("a text without its end")
+    return data[:-1]
+
+
+_DATA, _UNKNOWN, _END_OF_HEADERS = Data(), Unknown(), EndOfHeaders()
+_ABORT, _QUIT, _QUIT_FOR_NEW = Abort(), Quit(), QuitForNew()
+
+# For each command: how many octets of data it may have, and how they are read.
+_PACKETS: Mapping[int, tuple[int, Callable[[bytes], Event]]] = {
+    Command.NEGOTIATE.value: (MAX_OFFER_OCTETS, _parse_negotiate),
+    Command.MACRO.value: (MAX_TEXT_OCTETS, _parse_macros),
+    Command.CONNECT.value: (MAX_TEXT_OCTETS, _parse_connect),
+    Command.HELO.value: (MAX_TEXT_OCTETS, _parse_helo),
+    Command.MAIL.value: (MAX_TEXT_OCTETS, _parse_mail),
+    Command.RCPT.value: (MAX_TEXT_OCTETS, _parse_rcpt),
+    Command.DATA.value: (0, lambda _: _DATA),
+    Command.UNKNOWN.value: (MAX_TEXT_OCTETS, lambda _: _UNKNOWN),
+    Command.HEADER.value: (MAX_LARGE_OCTETS, _parse_header),
+    Command.END_OF_HEADERS.value: (0, lambda _: _END_OF_HEADERS),
+    Command.BODY.value: (MAX_LARGE_OCTETS, Body),
+    Command.END_OF_MESSAGE.value: (MAX_LARGE_OCTETS, EndOfMessage),
+    Command.ABORT.value: (0, lambda _: _ABORT),
+    Command.QUIT.value: (0, lambda _: _QUIT),
+    Command.QUIT_FOR_NEW.value: (0, lambda _: _QUIT_FOR_NEW),
+}
+
+# -- packets --------------------------------------------------------------------------------------------
+
+_HEAD = Struct("!IB")
+_LENGTH_OCTETS = 4
+
+
+class PacketReader:
+    """Makes events of octets that come cut anywhere.
+
+    Holds what was fed and not yet taken, so that who feeds it more than a packet before taking events is
+    who bounds it. After a ProtocolError it is of no more use.
+    """
+
+    __slots__ = ("_at", "_missing", "_octets", "_partial")
+
+    def __init__(self) -> None:
+        self._octets = b""
+        self._at = 0
+        # Of a packet that is not complete: what there is of it, and how many octets are missing at least.
+        self._partial = bytearray()
+        self._missing = 0
+
+    def feed(self, octets: bytes) -> None:
+        """The next octets of the connection."""
+        if self._missing:
+            self._partial += octets
+            self._missing -= len(octets)
+            if self._missing > 0:
+                return
+            octets = bytes(self._partial)
+            self._partial = bytearray()
+            self._missing = 0
+        elif self._at < len(self._octets):
+            octets = self._octets[self._at :] + octets
+        self._octets = octets
+        self._at = 0
+
+    def next_event(self) -> Event | None:
+        """The next event; None where more octets are needed.
+
+        Raises:
+            ProtocolError: a packet that is malformed or too large, told from its first five octets.
+        """
+        if self._missing:
+            return None
+        octets, at = self._octets, self._at
+        left = len(octets) - at
+        if left < _HEAD.size:
+            self._keep(octets[at:], _HEAD.size - left if left else 0)
+            return None
+        length, command = _HEAD.unpack_from(octets, at)
+        found = _PACKETS.get(command)
+        if found is None or not length or length - 1 > found[0]:
+            raise ProtocolError(f"a packet of command {command:#04x} and {length} octets")
+        end = at + _LENGTH_OCTETS + length
+        if end > len(octets):
+            self._keep(octets[at:], end - len(octets))
+            return None
+        self._at = end
+        return found[1](octets[at + _HEAD.size : end])
+
+    def _keep(self, start: bytes, missing: int) -> None:
+        self._partial += start
+        self._missing = missing
+        self._octets = b""
+        self._at = 0
