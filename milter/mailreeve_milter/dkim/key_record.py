@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -18,10 +19,11 @@ from mailreeve_milter.dkim.crypto import (
     load_rsa_public_key,
 )
 from mailreeve_milter.dkim.outcome import Finding
-from mailreeve_milter.dkim.signature import DkimSignature
+from mailreeve_milter.dkim.signature import Algorithm
 from mailreeve_milter.dkim.taglist import parse_base64, parse_tag_list, split_list
 from mailreeve_policyd.errors import ProtocolError, ResolverError
 from mailreeve_policyd.resolver import Resolver
+from mailreeve_policyd.smtp import Domain
 
 MAX_RECORDS = 10
 """Records of one name that are read; there should be one."""
@@ -59,6 +61,26 @@ class UsableKey:
     is_testing: bool
 
 
+class Signed(Protocol):
+    """What is signed with a key in DNS: a DkimSignature, or an ARC-Seal (RFC 8617 section 4.1.3)."""
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """Its a=."""
+
+    @property
+    def domain(self) -> Domain:
+        """Its d=."""
+
+    @property
+    def identity_domain(self) -> Domain:
+        """The domain of its i=, by default its d=."""
+
+    @property
+    def key_name(self) -> str:
+        """Where its key is published."""
+
+
 def format_key_record(key: PrivateKey) -> str:
     """The record to publish for a private key, as one text."""
     return f"v=DKIM1; k={key_type(key)}; p={format_public_key(key)}"
@@ -86,7 +108,7 @@ def parse_key_record(record: bytes) -> KeyRecord:
     )
 
 
-def lookup_key(resolver: Resolver, signature: DkimSignature) -> UsableKey | Finding:
+def lookup_key(resolver: Resolver, signature: Signed) -> UsableKey | Finding:
     """The key that the signature names, or why there is none for it (section 6.1.2). One TXT question."""
     try:
         answer = resolver.lookup_txt(signature.key_name)
@@ -100,7 +122,7 @@ def lookup_key(resolver: Resolver, signature: DkimSignature) -> UsableKey | Find
     return _judge(record, signature) or _load(record)
 
 
-def _choose(records: tuple[bytes, ...], signature: DkimSignature) -> KeyRecord | Finding:
+def _choose(records: tuple[bytes, ...], signature: Signed) -> KeyRecord | Finding:
     """One of several records, of which section 3.6.2.2 says nothing: the same one however DNS orders them."""
     read: list[KeyRecord] = []
     problem = "no key record"
@@ -115,7 +137,7 @@ def _choose(records: tuple[bytes, ...], signature: DkimSignature) -> KeyRecord |
     return (fitting or read)[0]
 
 
-def _judge(record: KeyRecord, signature: DkimSignature) -> Finding | None:
+def _judge(record: KeyRecord, signature: Signed) -> Finding | None:
     if not record.public_key:
         return Finding("permerror", "the key was revoked")
     if record.key_type != signature.algorithm.key_type:

@@ -92,13 +92,13 @@ def parse_signature(tags: Mapping[str, str]) -> DkimSignature:
     """
     if _required(tags, "v") != "1":
         raise ProtocolError("v= is not 1")
-    domain, selector = _parse_place(tags)
+    domain, selector = parse_place(tags)
     signed_at, expires_at = _parse_times(tags)
     header_form, body_form = _parse_forms(tags)
     _check_query_method(tags)
     return DkimSignature(
-        algorithm=_parse_algorithm(tags),
-        signature=_parse_octets(tags, "b"),
+        algorithm=parse_algorithm(tags),
+        signature=parse_octets(tags, "b"),
         body_hash=_parse_body_hash(tags),
         header_canonicalization=header_form,
         body_form=body_form,
@@ -132,6 +132,11 @@ def parse_signing_domain(tags: Mapping[str, str]) -> Domain | None:
     return _domain_or_none(tags.get("d", ""))
 
 
+def parse_key_place(tags: Mapping[str, str]) -> tuple[Domain | None, Domain | None]:
+    """The d= and the s= as far as they are domain names."""
+    return parse_signing_domain(tags), _domain_or_none(tags.get("s", ""))
+
+
 def without_signature_value(value: bytes) -> bytes:
     """The field's value with its b= emptied, white space around it included (section 3.7)."""
     specs = value.split(b";")
@@ -149,8 +154,12 @@ def _required(tags: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _parse_place(tags: Mapping[str, str]) -> tuple[Domain, Domain]:
-    """d= and s=. A domain has two labels at least (sub-domain 1*("." sub-domain)) and no final dot."""
+def parse_place(tags: Mapping[str, str]) -> tuple[Domain, Domain]:
+    """d= and s=. A domain has two labels at least (sub-domain 1*("." sub-domain)) and no final dot.
+
+    Raises:
+        ProtocolError: a tag is missing, or both do not give the name of a key.
+    """
     domain_text, selector_text = _required(tags, "d"), _required(tags, "s")
     try:
         domain, selector = parse_domain(domain_text), parse_domain(selector_text)
@@ -169,14 +178,16 @@ def _domain_or_none(text: str) -> Domain | None:
         return None
 
 
-def _parse_algorithm(tags: Mapping[str, str]) -> Algorithm:
+def parse_algorithm(tags: Mapping[str, str]) -> Algorithm:
+    """a=. Raises ProtocolError where it is missing, UnknownMethodError where nobody here knows it."""
     try:
         return Algorithm(_required(tags, "a"))
     except ValueError as error:
         raise UnknownMethodError("the algorithm (a=) is not known") from error
 
 
-def _parse_octets(tags: Mapping[str, str], name: str) -> bytes:
+def parse_octets(tags: Mapping[str, str], name: str) -> bytes:
+    """A tag in base64. Raises ProtocolError where it is missing, empty or none."""
     try:
         octets = parse_base64(_required(tags, name))
     except ProtocolError as error:
@@ -187,7 +198,7 @@ def _parse_octets(tags: Mapping[str, str], name: str) -> bytes:
 
 
 def _parse_body_hash(tags: Mapping[str, str]) -> bytes:
-    octets = _parse_octets(tags, "bh")
+    octets = parse_octets(tags, "bh")
     if tags["a"] != Algorithm.RSA_SHA1.value and len(octets) != SHA256_OCTETS:
         raise ProtocolError("bh= is no SHA-256 digest")
     return octets
@@ -203,10 +214,15 @@ def _parse_forms(tags: Mapping[str, str]) -> tuple[Canonicalization, BodyForm]:
 
 
 def _parse_times(tags: Mapping[str, str]) -> tuple[int | None, int | None]:
-    signed_at, expires_at = _parse_number(tags, "t", _TIME), _parse_number(tags, "x", _TIME)
+    signed_at, expires_at = parse_time(tags, "t"), parse_time(tags, "x")
     if signed_at is not None and expires_at is not None and expires_at <= signed_at:
         raise ProtocolError("it expires (x=) before it was made (t=)")
     return signed_at, expires_at
+
+
+def parse_time(tags: Mapping[str, str], name: str) -> int | None:
+    """A tag with POSIX seconds; None where it is not given. Raises ProtocolError."""
+    return _parse_number(tags, name, _TIME)
 
 
 def _parse_number(tags: Mapping[str, str], name: str, grammar: re.Pattern[str]) -> int | None:

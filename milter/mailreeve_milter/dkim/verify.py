@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from hmac import compare_digest
 
-from mailreeve_milter.dkim.body_hash import BodyHash, BodyHashes
-from mailreeve_milter.dkim.crypto import is_signature
+from mailreeve_milter.dkim.body_hash import BodyForm, BodyHash, BodyHashes
+from mailreeve_milter.dkim.crypto import PublicKey, is_signature
 from mailreeve_milter.dkim.header_hash import SignedHeader
-from mailreeve_milter.dkim.key_record import lookup_key
+from mailreeve_milter.dkim.key_record import UsableKey, lookup_key
 from mailreeve_milter.dkim.outcome import Finding, SignatureOutcome
 from mailreeve_milter.dkim.signature import (
     FIELD_NAME,
@@ -18,6 +19,7 @@ from mailreeve_milter.dkim.signature import (
     DkimSignature,
     UnknownMethodError,
     format_properties,
+    parse_key_place,
     parse_signature,
     parse_signing_domain,
     without_signature_value,
@@ -41,6 +43,12 @@ MAX_B_SHOWN = 64
 
 _FROM = b"from"
 
+KeySource = Callable[[DkimSignature], UsableKey | Finding]
+"""Finds the key of a signature, or says why there is none."""
+
+_Read = dict[str, str] | Finding
+"""The tags of a signature field, or what is wrong with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
@@ -59,20 +67,22 @@ class _Candidate:
 
 
 class Verification:
-    """The signatures of one message, while its body streams by. Made by `start_verification`."""
+    """The signatures of one message, while its body streams by. Made by `start_verification`.
 
-    __slots__ = ("_bodies", "_candidates", "_unread")
+    `bodies` has the digests that the signatures need, and those that others asked for; final after `finish`.
+    """
 
-    def __init__(self, candidates: Sequence[_Candidate], unread: int) -> None:
+    __slots__ = ("_candidates", "_unread", "bodies")
+
+    def __init__(self, candidates: Sequence[_Candidate], unread: int, also_hash: Iterable[BodyForm]) -> None:
         self._candidates = candidates
         self._unread = unread
-        self._bodies = BodyHashes(
-            candidate.signature.body_form for candidate in candidates if candidate.signature
-        )
+        needed = (candidate.signature.body_form for candidate in candidates if candidate.signature)
+        self.bodies = BodyHashes((*needed, *also_hash))
 
     def update(self, chunk: bytes) -> None:
         """The next octets of the body, cut anywhere, with CRLF line ends as on the wire."""
-        self._bodies.update(chunk)
+        self.bodies.update(chunk)
 
     def finish(self, resolver: Resolver, now: datetime) -> tuple[SignatureOutcome, ...]:
         """The body is complete: each signature's outcome, in header order; none for unsigned mail.
@@ -80,51 +90,83 @@ class Verification:
         Asks one TXT record a signature. Signatures beyond the bound are one last outcome, `policy`.
         Called once. Never raises for what is in mail or DNS.
         """
-        self._bodies.finish()
-        outcomes = [
-            candidate.outcome(self._verify(candidate, resolver, now)) for candidate in self._candidates
-        ]
+        return self.finish_with(partial(lookup_key, resolver), now)
+
+    def finish_with(self, keys: KeySource, now: datetime) -> tuple[SignatureOutcome, ...]:
+        """As `finish`, with keys that come from elsewhere."""
+        self.bodies.finish()
+        outcomes = [candidate.outcome(self._verify(candidate, keys, now)) for candidate in self._candidates]
         if self._unread:
             outcomes.append(_unread_outcome(self._unread, len(self._candidates)))
         return tuple(outcomes)
 
-    def _verify(self, candidate: _Candidate, resolver: Resolver, now: datetime) -> Finding:
+    def _verify(self, candidate: _Candidate, keys: KeySource, now: datetime) -> Finding:
         signature = candidate.signature
         if signature is None:
             return candidate.finding or Finding("permerror", "not a signature")
-        if finding := _judge_times(signature, now):
+        if finding := judge_times(signature, now):
             return finding
-        key = lookup_key(resolver, signature)
+        key = keys(signature)
         if isinstance(key, Finding):
             return key
-        body = self._bodies.of(signature.body_form)
-        finding = _compare_body(signature, body)
-        if finding is None and not is_signature(key.public_key, candidate.header_digest, signature.signature):
-            finding = Finding("fail", "the signature does not verify: signed header fields were changed")
+        body = self.bodies.of(signature.body_form)
+        finding = judge_octets(signature, body, candidate.header_digest, key.public_key)
         if key.is_testing:
-            return _as_testing(finding or _judge_cover(signature, body))
-        return finding or _judge_cover(signature, body) or Finding("pass", "the signature verifies")
+            return _as_testing(finding)
+        return finding or Finding("pass", "the signature verifies")
 
 
 def start_verification(
-    fields: Sequence[HeaderField], author_domain: Domain | None, max_signatures: int
+    fields: Sequence[HeaderField],
+    author_domain: Domain | None,
+    max_signatures: int,
+    also_hash: Iterable[BodyForm] = (),
 ) -> Verification:
     """Read the signatures of a message whose header, `fields` top down, is complete.
 
     At most `max_signatures` are verified: those of the author's domain first, then those of domains
-    above and below it, then the others, each from the top down.
+    above and below it, then the others, each from the top down. `also_hash` are forms of the body that
+    somebody else needs, so that the body is gone over once.
     """
-    positions = [place for place, field in enumerate(fields) if field.lower_name == FIELD_NAME.lower()]
+    positions = _signature_positions(fields)
     read = [(place, _read_tags(fields[place])) for place in positions[:MAX_SIGNATURES_READ]]
     ranked = sorted(read, key=lambda entry: _rank(entry[1], author_domain))
     chosen = sorted(ranked[:max_signatures], key=lambda entry: entry[0])
+    return _verification(fields, chosen, len(positions) - len(chosen), also_hash)
+
+
+def start_verification_of(
+    fields: Sequence[HeaderField], names: Container[tuple[Domain | None, Domain | None]], max_signatures: int
+) -> Verification | None:
+    """As `start_verification`, of the topmost signatures alone whose d= and s= are among `names`.
+
+    None if the message has no such signature, which is usual.
+    """
+    positions = _signature_positions(fields)
+    read = ((place, _read_tags(fields[place])) for place in positions[:MAX_SIGNATURES_READ])
+    chosen = [
+        (place, tags) for place, tags in read if isinstance(tags, dict) and parse_key_place(tags) in names
+    ]
+    return _verification(fields, chosen[:max_signatures], 0) if chosen else None
+
+
+def _signature_positions(fields: Sequence[HeaderField]) -> list[int]:
+    return [place for place, field in enumerate(fields) if field.lower_name == FIELD_NAME.lower()]
+
+
+def _verification(
+    fields: Sequence[HeaderField],
+    chosen: Sequence[tuple[int, _Read]],
+    unread: int,
+    also_hash: Iterable[BodyForm] = (),
+) -> Verification:
     b_shown = _b_characters([tags for _, tags in chosen if isinstance(tags, dict)])
     header = SignedHeader(fields if chosen else ())
     candidates = [_candidate(fields[place], place, tags, header, b_shown) for place, tags in chosen]
-    return Verification(candidates, len(positions) - len(chosen))
+    return Verification(candidates, unread, also_hash)
 
 
-def _read_tags(field: HeaderField) -> dict[str, str] | Finding:
+def _read_tags(field: HeaderField) -> _Read:
     try:
         return parse_tag_list(field.value)
     except ProtocolError as error:
@@ -135,7 +177,7 @@ def _malformed(error: ProtocolError) -> Finding:
     return Finding("neutral" if isinstance(error, UnknownMethodError) else "permerror", str(error))
 
 
-def _rank(tags: dict[str, str] | Finding, author_domain: Domain | None) -> int:
+def _rank(tags: _Read, author_domain: Domain | None) -> int:
     """0 for the author's domain, 3 for what cannot be read."""
     domain = None if isinstance(tags, Finding) else parse_signing_domain(tags)
     if domain is None:
@@ -157,7 +199,7 @@ def _b_characters(signatures: Sequence[Mapping[str, str]]) -> int:
 
 
 def _candidate(
-    field: HeaderField, position: int, tags: dict[str, str] | Finding, header: SignedHeader, b_shown: int
+    field: HeaderField, position: int, tags: _Read, header: SignedHeader, b_shown: int
 ) -> _Candidate:
     if isinstance(tags, Finding):
         return _Candidate({}, None, None, tags)
@@ -167,7 +209,7 @@ def _candidate(
         signature = parse_signature(tags)
     except ProtocolError as error:
         return _Candidate(properties, domain, None, _malformed(error))
-    if finding := _judge_early(signature, header):
+    if finding := judge_early(signature, header):
         return _Candidate(properties, domain, None, finding)
     digest = header.digest(
         signature.signed_names,
@@ -178,7 +220,7 @@ def _candidate(
     return _Candidate(properties, domain, signature, None, digest)
 
 
-def _judge_early(signature: DkimSignature, header: SignedHeader) -> Finding | None:
+def judge_early(signature: DkimSignature, header: SignedHeader) -> Finding | None:
     """What is refused before DNS is asked and the body hashed."""
     if signature.algorithm is Algorithm.RSA_SHA1:
         return Finding("policy", "rsa-sha1 is no longer accepted (RFC 8301)")
@@ -188,13 +230,24 @@ def _judge_early(signature: DkimSignature, header: SignedHeader) -> Finding | No
     return None
 
 
-def _judge_times(signature: DkimSignature, now: datetime) -> Finding | None:
+def judge_times(signature: DkimSignature, now: datetime) -> Finding | None:
+    """What is wrong with t= and x=, clocks being CLOCK_SKEW apart at most."""
     seconds, skew = int(now.timestamp()), int(CLOCK_SKEW.total_seconds())
     if signature.expires_at is not None and seconds > signature.expires_at + skew:
         return Finding("policy", "the signature has expired (x=)")
     if signature.signed_at is not None and signature.signed_at > seconds + skew:
         return Finding("policy", "the signature was made in the future (t=)")
     return None
+
+
+def judge_octets(
+    signature: DkimSignature, body: BodyHash, header_digest: bytes, key: PublicKey
+) -> Finding | None:
+    """Section 6.1.3: what is wrong with body, header or their cover; None for what verifies."""
+    finding = _compare_body(signature, body)
+    if finding is None and not is_signature(key, header_digest, signature.signature):
+        finding = Finding("fail", "the signature does not verify: signed header fields were changed")
+    return finding or _judge_cover(signature, body)
 
 
 def _compare_body(signature: DkimSignature, body: BodyHash) -> Finding | None:
