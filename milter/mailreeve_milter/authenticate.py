@@ -44,17 +44,18 @@ def authenticate(
     fields: Sequence[HeaderField],
     dkim_outcomes: Sequence[DkimOutcome],
     resolver: Resolver,
+    author: Author | None = None,
 ) -> Evidence:
     """All results of one message, in the order in which its field lists them.
 
     That is iprev (if it is known already: rules asked for it), spf of the HELO name, spf of the
     reverse-path, dkim of each signature or `none`, dmarc. What the transaction's evidence holds is not
-    asked again. Never raises.
+    asked again. `author` is who wrote it, where that was read from `fields` already. Never raises.
     """
     known = transaction.evidence or Evidence()
     needs = _ALWAYS | {"iprev"} if known.result("iprev") else _ALWAYS
     envelope_results = gather_envelope_evidence(transaction, needs, resolver).results
-    author = extract_author(fields)
+    author = author or extract_author(fields)
     identifiers = (*_spf_identifiers(envelope_results), *_dkim_identifiers(dkim_outcomes))
     judged = _evaluate_dmarc(author, identifiers, resolver)
     signatures = tuple(outcome.result for outcome in dkim_outcomes) or (MethodResult("dkim", "none"),)

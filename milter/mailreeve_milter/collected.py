@@ -10,9 +10,14 @@ from collections.abc import Callable
 
 from mailreeve_milter.edits import RESULTS_FIELD
 from mailreeve_milter.message import HeaderField, field_from_milter
+from mailreeve_policyd.escape import decode_wire
 
 MAX_FIELDS = 20_000
 """A field costs 250 octets of memory however short it is, so that their number is bounded, too."""
+
+
+MAX_MESSAGE_ID_OCTETS = 998
+"""A line's length (RFC 5322 section 2.1.1); a longer one is cut, in the record only."""
 
 
 class CollectedHeader:
@@ -49,3 +54,9 @@ class CollectedHeader:
             self.fields = []
             return
         self.fields.append(field)
+
+    @property
+    def message_id(self) -> str | None:
+        """Of the first Message-ID field, as it stands there."""
+        found = next((field for field in self.fields if field.lower_name == b"message-id"), None)
+        return decode_wire(found.unfolded[:MAX_MESSAGE_ID_OCTETS]) or None if found else None

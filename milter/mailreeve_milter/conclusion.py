@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mailreeve_milter.answers import FAILED, Answer, Outcome, respond
-from mailreeve_milter.collected import CollectedHeader
 from mailreeve_milter.edits import added_fields, insert_on_top, remove_results
 from mailreeve_milter.examination import NOTHING, Additions, Examination
-from mailreeve_milter.message import HeaderField, fields_named
+from mailreeve_milter.message import HeaderField
 from mailreeve_milter.surroundings import Surroundings
 from mailreeve_milter.underway import MessageUnderWay, Remembered, hold_reason
 from mailreeve_policyd.escape import decode_wire
@@ -16,18 +15,13 @@ from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Action, AddHeader, Edit, Verdict
 
-MAX_MESSAGE_ID_OCTETS = 998
-"""A line's length (RFC 5322 section 2.1.1); a longer one is cut, in the record only."""
-
 _END = (Stage.END_OF_MESSAGE,)
 _UNDECIDED = Verdict(Action.CONTINUE, Stage.END_OF_MESSAGE)
+_NO_NEEDS: frozenset[str] = frozenset()
 
 
 def conclude(
-    around: Surroundings,
-    message: MessageUnderWay,
-    examination: Examination,
-    earlier: Remembered,
+    around: Surroundings, message: MessageUnderWay, examination: Examination, earlier: Remembered
 ) -> Outcome:
     """What becomes of a message that is complete. `earlier` is what connect and helo left for it.
 
@@ -35,28 +29,27 @@ def conclude(
     """
     watch = around.stopwatch
     started = watch()
-    transaction = _complete(message)
-    evidence = examination.conclude(transaction, around.needs.get(transaction.stage, frozenset()))
+    transaction = message.snapshot(Stage.END_OF_MESSAGE)
+    evidence = examination.conclude(transaction, around.needs.get(Stage.END_OF_MESSAGE, _NO_NEEDS))
     transaction = replace(transaction, evidence=evidence)
     judged = watch()
     verdict = earlier.discard or _decide(around, transaction)
     decided = watch()
-    response = respond(verdict)
-    outcome, additions = Outcome(response, transaction=transaction, verdict=verdict), NOTHING
-    if response.answer in (Answer.CONTINUE, Answer.ACCEPT):
+    outcome = Outcome(respond(verdict), transaction=transaction, verdict=verdict)
+    additions = NOTHING
+    if outcome.response.answer in (Answer.CONTINUE, Answer.ACCEPT):
         additions = examination.additions(evidence)
-        outcome = _changed(outcome, verdict, message, additions, earlier)
-    ended = watch()
-    spent = {
-        "total": ended - started,
-        "evidence": judged - started,
-        "decision": decided - judged,
-        "changes": ended - decided,
-    }
+        outcome = _with_changes(outcome, verdict, message, additions, earlier)
+    changed = watch()
     around.audit.message(
         transaction,
         verdict,
-        spent,
+        {
+            "total": changed - started,
+            "evidence": judged - started,
+            "decision": decided - judged,
+            "changes": changed - decided,
+        },
         signatures=additions.signatures,
         edits=(*outcome.removals, *_named(additions.fields)),
         error=examination.undone,
@@ -68,7 +61,7 @@ def _decide(around: Surroundings, transaction: Transaction) -> Verdict:
     return around.policy.decide(transaction, _END) if Stage.END_OF_MESSAGE in around.stages else _UNDECIDED
 
 
-def _changed(
+def _with_changes(
     outcome: Outcome, verdict: Verdict, message: MessageUnderWay, additions: Additions, earlier: Remembered
 ) -> Outcome:
     """The outcome of a message that goes on, with everything that is changed in it."""
@@ -84,25 +77,12 @@ def _changed(
 
 def give_up(around: Surroundings, message: MessageUnderWay) -> Outcome:
     """The fail-safe for a message in which a bug was met: it is deferred, and the record says why."""
-    transaction = _complete(message)
+    transaction = message.snapshot(Stage.END_OF_MESSAGE)
     verdict = Verdict(Action.DEFER, Stage.END_OF_MESSAGE, reply=FAILED.reply)
     around.audit.message(
         transaction, verdict, {"total": 0.0}, error="an error inside the milter, see its log"
     )
     return Outcome(FAILED, transaction=transaction, verdict=verdict)
-
-
-def _complete(message: MessageUnderWay) -> Transaction:
-    return replace(
-        message.snapshot(Stage.END_OF_MESSAGE),
-        size=message.octets,
-        message_id=_message_id(message.header),
-    )
-
-
-def _message_id(header: CollectedHeader) -> str | None:
-    found = fields_named(header.fields, b"message-id")
-    return decode_wire(found[0].unfolded[:MAX_MESSAGE_ID_OCTETS]) or None if found else None
 
 
 def _named(fields: tuple[HeaderField, ...]) -> tuple[Edit, ...]:

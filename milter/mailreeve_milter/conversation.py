@@ -179,6 +179,5 @@ class Conversation:
         if self._message is None:
             return transaction
         needs = self._around.needs.get(transaction.stage, frozenset())
-        transaction = replace(transaction, evidence=self._message.evidence)
         self._message.evidence = self._around.examiner.gather(transaction, needs)
         return replace(transaction, evidence=self._message.evidence)

@@ -18,9 +18,9 @@ from mailreeve_milter.authenticate import authenticate
 from mailreeve_milter.authfield import format_field
 from mailreeve_milter.author import extract_author
 from mailreeve_milter.collected import CollectedHeader
-from mailreeve_milter.dkim import SigningKey, SigningOptions, start_signing, start_verification
-from mailreeve_milter.keys import SigningKeys
+from mailreeve_milter.dkim import SigningKey, start_signing_once, start_verification
 from mailreeve_milter.message import HeaderField
+from mailreeve_milter.signing_table import UNSIGNED, SigningKeys
 from mailreeve_policyd.audit import Signature
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.config import Network
@@ -70,7 +70,6 @@ class Examiner:
     max_header_octets: int
     max_signatures: int
     keys: SigningKeys
-    signing: SigningOptions
     resolver: Callable[[], Resolver]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -82,7 +81,7 @@ class Examiner:
     def begin(self, session: Session, header: CollectedHeader) -> Examination:
         """The examination of a message whose header is complete."""
         if self.is_own(session):
-            return OwnMail(self, header.fields, TOO_LARGE if header.is_too_large else None)
+            return OwnMail(self, session, header.fields, TOO_LARGE if header.is_too_large else None)
         if header.is_too_large:
             return UncheckedMail(self)
         return OutsideMail(self, header.fields)
@@ -113,19 +112,25 @@ def _contains(networks: Sequence[Network], address: IPAddress) -> bool:
 
 
 class OwnMail:
-    """Mail of our users and machines: it leaves signed by its author's domain, with no results added.
+    """Mail of our users and machines: it leaves signed as [signing] says, with no results added.
 
     A header too large to be kept has no author here, so that such mail goes unsigned, and the record
     says so.
     """
 
-    def __init__(self, examiner: Examiner, fields: Sequence[HeaderField], undone: str | None = None) -> None:
+    def __init__(
+        self,
+        examiner: Examiner,
+        session: Session,
+        fields: Sequence[HeaderField],
+        undone: str | None = None,
+    ) -> None:
         author = extract_author(fields)
         self.undone = undone
         self._examiner = examiner
         self._mailbox = author.mailbox
-        self._keys = examiner.keys.for_author(author.domain) if author.domain else ()
-        self._signing = start_signing(fields, self._keys, examiner.signing) if self._keys else None
+        choice = examiner.keys.choose(author.mailbox, session) if author.mailbox else UNSIGNED
+        self._signing = start_signing_once(fields, choice.keys, choice.options) if choice.keys else None
 
     def update(self, chunk: bytes) -> None:
         """See Examination."""
@@ -140,8 +145,8 @@ class OwnMail:
         """The signatures, the first key's on top."""
         if self._signing is None:
             return NOTHING
-        fields = self._signing.finish(self._examiner.now())
-        return Additions(fields, tuple(_describe(key) for key in self._keys[: len(fields)]))
+        signed = self._signing.finish(self._examiner.now())
+        return Additions(tuple(field for _, field in signed), tuple(_describe(key) for key, _ in signed))
 
 
 def _describe(key: SigningKey) -> Signature:
@@ -156,8 +161,8 @@ class OutsideMail:
     def __init__(self, examiner: Examiner, fields: Sequence[HeaderField]) -> None:
         self._examiner = examiner
         self._fields = fields
-        domain = extract_author(fields).domain
-        self._verification = start_verification(fields, domain, examiner.max_signatures)
+        self._author = extract_author(fields)
+        self._verification = start_verification(fields, self._author.domain, examiner.max_signatures)
 
     def update(self, chunk: bytes) -> None:
         """See Examination."""
@@ -166,10 +171,11 @@ class OutsideMail:
     def conclude(self, transaction: Transaction, needs: AbstractSet[str]) -> Evidence:
         """SPF, DKIM and DMARC, within the time that a message may cost."""
         resolver = self._examiner.resolver()
-        known = gather_envelope_evidence(transaction, needs, resolver)
-        transaction = replace(transaction, evidence=known)
+        if needs:
+            known = gather_envelope_evidence(transaction, needs, resolver)
+            transaction = replace(transaction, evidence=known)
         outcomes = self._verification.finish(resolver, self._examiner.now())
-        return authenticate(transaction, self._fields, outcomes, resolver)
+        return authenticate(transaction, self._fields, outcomes, resolver, self._author)
 
     def additions(self, evidence: Evidence) -> Additions:
         """Our Authentication-Results."""

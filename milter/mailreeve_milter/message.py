@@ -40,7 +40,9 @@ class HeaderField:
 
 def field_from_milter(name: bytes, value: bytes) -> HeaderField:
     """A field as an MTA gives it to a milter: folds may be LF alone there; here they are CRLF."""
-    return HeaderField(name, _BARE_LINE_END.sub(b"\r\n", value))
+    if b"\n" in value or b"\r" in value:
+        value = _BARE_LINE_END.sub(b"\r\n", value)
+    return HeaderField(name, value)
 
 
 def fields_named(fields: Iterable[HeaderField], name: bytes) -> tuple[HeaderField, ...]:

@@ -70,7 +70,9 @@ class MessageUnderWay:
             Envelope(self.reverse_path, recipients),
             recipient,
             len(recipients) if stage >= Stage.DATA else None,
-            self.declared_size,
+            self.octets if stage is Stage.END_OF_MESSAGE else self.declared_size,
             self.queue_id,
             self.instance,
+            evidence=self.evidence,
+            message_id=self.header.message_id if stage is Stage.END_OF_MESSAGE else None,
         )
