@@ -17,7 +17,6 @@ from mailreeve_milter.answers import Outcome, Response
 from mailreeve_milter.conversation import Conversation
 from mailreeve_milter.outcome_packets import CONTINUE_PACKET, FAILED_PACKET, format_outcome, format_response
 from mailreeve_milter.protocol import PacketReader
-from mailreeve_milter.protocol_reply import agree, format_agreement
 from mailreeve_milter.protocol_words import (
     Abort,
     ActionFlag,
@@ -38,8 +37,9 @@ from mailreeve_milter.protocol_words import (
     StepFlag,
     Unknown,
 )
-from mailreeve_milter.step_macros import MACRO_LISTS, StepMacros
+from mailreeve_milter.step_macros import StepMacros
 from mailreeve_milter.surroundings import Surroundings
+from mailreeve_milter.terms import SILENT_UNLESS_DECIDED, terms_for
 from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.smtp import Stage
@@ -51,22 +51,8 @@ VerbT = TypeVar("VerbT")
 Job = Callable[[], None]
 """What is left to do of a step. Until it has returned, the exchange must not be touched."""
 
-NEEDED_ACTIONS = ActionFlag.ADD_HEADERS | ActionFlag.CHANGE_HEADERS
-WANTED_ACTIONS = ActionFlag.QUARANTINE | ActionFlag.SET_MACROS
-
-ALWAYS_SILENT = (
-    StepFlag.NO_UNKNOWN | StepFlag.SILENT_HEADER | StepFlag.SILENT_END_OF_HEADERS | StepFlag.SILENT_BODY
-)
-SILENT_UNLESS_DECIDED = {
-    Stage.CONNECT: StepFlag.SILENT_CONNECT,
-    Stage.HELO: StepFlag.SILENT_HELO,
-    Stage.MAIL: StepFlag.SILENT_MAIL,
-    Stage.RCPT: StepFlag.SILENT_RCPT,
-    Stage.DATA: StepFlag.SILENT_DATA | StepFlag.NO_DATA,
-}
-
-
 # As plain numbers: an operation on flags costs a microsecond, and each header field needs two.
+_QUARANTINE = int(ActionFlag.QUARANTINE)
 _LEADING_SPACE = int(StepFlag.LEADING_SPACE)
 _SILENT_HEADER = int(StepFlag.SILENT_HEADER)
 _SILENT_END_OF_HEADERS = int(StepFlag.SILENT_END_OF_HEADERS)
@@ -145,14 +131,10 @@ class Exchange:
     def _negotiate(self, event: Negotiate) -> None:
         if self._has_agreed:
             raise ProtocolError("the MTA negotiates twice")
-        wanted = ALWAYS_SILENT | StepFlag.LEADING_SPACE
-        for stage, flags in SILENT_UNLESS_DECIDED.items():
-            if stage not in self._surroundings.stages:
-                wanted |= flags
-        agreement = agree(event, NEEDED_ACTIONS, WANTED_ACTIONS, wanted)
-        self._actions, self._steps = int(agreement.actions), int(agreement.steps)
+        terms = terms_for(event, self._surroundings.stages)
+        self._actions, self._steps = terms.actions, terms.steps
         self._has_agreed = True
-        self._output.append(format_agreement(agreement, MACRO_LISTS))
+        self._output.append(terms.packet)
 
     def _keep_macros(self, event: Macros) -> None:
         self._macros.put(event)
@@ -226,7 +208,7 @@ class Exchange:
 
     def _changes(self, outcome: Outcome) -> bytes:
         has_space = bool(self._steps & _LEADING_SPACE)
-        return format_outcome(outcome, has_space, bool(self._actions & ActionFlag.QUARANTINE))
+        return format_outcome(outcome, has_space, bool(self._actions & _QUARANTINE))
 
     def _abort(self, _event: Abort) -> None:
         self._enter(self._conversation.abort)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mailreeve_policyd.authres import MethodResult
@@ -15,6 +16,7 @@ from mailreeve_policyd.smtp import Domain, Mailbox, Stage
 IPAddress = IPv4Address | IPv6Address
 
 
+@lru_cache(maxsize=4096)
 def parse_address(text: str) -> IPAddress | None:
     """An IP address as MTAs write it (`IPv6:` prefix and a zone are dropped); IPv4-mapped is IPv4.
 
