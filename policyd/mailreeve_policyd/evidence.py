@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.iprev import evaluate_iprev
 from mailreeve_policyd.resolver import Resolver
-from mailreeve_policyd.spf import evaluate_helo, evaluate_mail_from
+from mailreeve_policyd.spf import evaluate_helo, evaluate_mail_from, mail_from_of_helo
 from mailreeve_policyd.transaction import Evidence, Transaction
 
 ENVELOPE_NEEDS = frozenset({"spf", "spf_helo", "iprev"})
@@ -20,21 +20,32 @@ ENVELOPE_NEEDS = frozenset({"spf", "spf_helo", "iprev"})
 def gather_envelope_evidence(
     transaction: Transaction, needs: AbstractSet[str], resolver: Resolver
 ) -> Evidence:
-    """The results that `needs` (names of ENVELOPE_NEEDS, others are ignored) asks for.
+    """The results that `needs` (names of ENVELOPE_NEEDS, others are ignored) asks for, and those known.
 
     Results come in the order in which RFC 8601 fields list them: iprev, spf of the HELO name, spf of the
     reverse-path. What the transaction's evidence holds already is not asked again. `spf` needs an
     envelope and `iprev` an address: without, there is no such result. Never raises.
     """
     known = transaction.evidence or Evidence()
-    session, envelope = transaction.session, transaction.envelope
-    results: list[MethodResult] = []
-    if "iprev" in needs and session.client_address is not None:
-        results.append(known.result("iprev") or evaluate_iprev(session.client_address, resolver))
-    if "spf_helo" in needs:
-        results.append(known.result("spf", "smtp.helo") or evaluate_helo(session, resolver))
-    if "spf" in needs and envelope is not None:
-        results.append(
-            known.result("spf", "smtp.mailfrom") or evaluate_mail_from(session, envelope, resolver)
-        )
-    return Evidence(tuple(results))
+    session = transaction.session
+    iprev = known.result("iprev")
+    if iprev is None and "iprev" in needs and session.client_address is not None:
+        iprev = evaluate_iprev(session.client_address, resolver)
+    helo = known.result("spf", "smtp.helo")
+    if helo is None and "spf_helo" in needs:
+        helo = evaluate_helo(session, resolver)
+    mail_from = known.result("spf", "smtp.mailfrom")
+    if mail_from is None and "spf" in needs:
+        mail_from = _mail_from(transaction, helo, resolver)
+    return Evidence(tuple(result for result in (iprev, helo, mail_from) if result is not None))
+
+
+def _mail_from(
+    transaction: Transaction, helo: MethodResult | None, resolver: Resolver
+) -> MethodResult | None:
+    envelope, session = transaction.envelope, transaction.session
+    if envelope is None:
+        return None
+    if helo is not None and envelope.reverse_path is None:
+        return mail_from_of_helo(helo, session)
+    return evaluate_mail_from(session, envelope, resolver)

@@ -38,6 +38,9 @@ MAX_RECORDS = 500
 
 RecordT = TypeVar("RecordT")
 
+Convert = Callable[[Sequence[Any]], tuple[RecordT, ...]]
+"""Makes records of dnspython, of one answer, ours."""
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -121,14 +124,13 @@ class _Lookups:
 
     def lookup_mx(self, name: str) -> Answer[MxRecord]:
         """See Resolver."""
-        answer = self._lookup(name, "MX", _to_mx)
-        return Answer(tuple(sorted(answer.records)), answer.exists, answer.ttl)
+        return self._lookup(name, "MX", _to_mx)
 
     def lookup_ptr(self, address: IPAddress) -> Answer[str]:
         """See Resolver."""
         return self._lookup(address.reverse_pointer, "PTR", _to_ptr)
 
-    def _lookup(self, name: str, rdtype: str, convert: Callable[[Any], RecordT]) -> Answer[RecordT]:
+    def _lookup(self, name: str, rdtype: str, convert: Convert[RecordT]) -> Answer[RecordT]:
         raise NotImplementedError
 
 
@@ -169,13 +171,17 @@ class DnsResolver(_Lookups):
         return _LimitedResolver(self, seconds) if seconds < self._timeout else self
 
     def lookup_within(
-        self, seconds: float, name: str, rdtype: str, convert: Callable[[Any], RecordT]
+        self, seconds: float, name: str, rdtype: str, convert: Convert[RecordT]
     ) -> Answer[RecordT]:
-        """Answer one question of any type within `seconds`; `convert` makes a record of dnspython ours.
+        """Answer one question of any type within `seconds`; `convert` makes records of dnspython ours.
 
         Raises:
             ResolverError: as Resolver.
         """
+        remembered = self._cache.get((name, rdtype))  # most names come as they are remembered
+        if remembered is not None:
+            self.statistics.hits += 1
+            return remembered.unwrap()
         asked = parse_name(name)
         if asked is None:
             return Answer((), exists=False)
@@ -185,10 +191,10 @@ class DnsResolver(_Lookups):
             if answer is not None:
                 return answer
 
-    def _lookup(self, name: str, rdtype: str, convert: Callable[[Any], RecordT]) -> Answer[RecordT]:
+    def _lookup(self, name: str, rdtype: str, convert: Convert[RecordT]) -> Answer[RecordT]:
         return self.lookup_within(self._timeout, name, rdtype, convert)
 
-    def _join(self, key: Key, convert: Callable[[Any], RecordT], deadline: float) -> Answer[RecordT] | None:
+    def _join(self, key: Key, convert: Convert[RecordT], deadline: float) -> Answer[RecordT] | None:
         """From memory, with those who ask already, or first. None: who asked before us had less time."""
         remembered = self._cache.get(key)
         if remembered is not None:
@@ -215,7 +221,7 @@ class DnsResolver(_Lookups):
             raise
 
     def _ask_for_all(
-        self, key: Key, convert: Callable[[Any], RecordT], deadline: float, mine: Future[Answer[Any]]
+        self, key: Key, convert: Convert[RecordT], deadline: float, mine: Future[Answer[Any]]
     ) -> Answer[RecordT]:
         self.statistics.asked += 1
         try:
@@ -236,7 +242,7 @@ class DnsResolver(_Lookups):
                 del self._under_way[key]
         return answer
 
-    def _ask(self, key: Key, convert: Callable[[Any], RecordT], deadline: float) -> Answer[RecordT]:
+    def _ask(self, key: Key, convert: Convert[RecordT], deadline: float) -> Answer[RecordT]:
         name, rdtype = key
         seconds = max(0.0, deadline - self._clock())
         try:
@@ -251,7 +257,7 @@ class DnsResolver(_Lookups):
         except (dns.exception.DNSException, OSError) as error:
             raise ResolverError(f"{rdtype} of {name}: {type(error).__name__}") from error
         rdatas = list(found.rrset)[:MAX_RECORDS] if found.rrset is not None else []
-        return Answer(tuple(convert(rdata) for rdata in rdatas), ttl=int(found.chaining_result.minimum_ttl))
+        return Answer(convert(rdatas), ttl=int(found.chaining_result.minimum_ttl))
 
 
 class _LimitedResolver(_Lookups):
@@ -261,7 +267,7 @@ class _LimitedResolver(_Lookups):
         self._resolver = resolver
         self._seconds = seconds
 
-    def _lookup(self, name: str, rdtype: str, convert: Callable[[Any], RecordT]) -> Answer[RecordT]:
+    def _lookup(self, name: str, rdtype: str, convert: Convert[RecordT]) -> Answer[RecordT]:
         return self._resolver.lookup_within(self._seconds, name, rdtype, convert)
 
 
@@ -272,14 +278,16 @@ class BudgetResolver:
     what is left of it where `resolver` has `limited(seconds)`, as DnsResolver has.
     """
 
+    __slots__ = ("_clock", "_deadline", "_limited", "_resolver")
+
     def __init__(self, resolver: Resolver, seconds: float, clock: Clock = time.monotonic) -> None:
-        self._resolver = resolver
         # asked by name: isinstance() of a Protocol costs more than a cached answer
         self._limited: Callable[[float], Resolver] | None = getattr(resolver, "limited", None)
+        self._resolver = resolver
         self._clock = clock
         self._deadline = clock() + seconds
 
-    def limited(self, seconds: float) -> Resolver:
+    def limited(self, seconds: float) -> BudgetResolver:
         """A smaller budget within this one."""
         return BudgetResolver(self._resolver, min(seconds, self._deadline - self._clock()), self._clock)
 
@@ -310,6 +318,15 @@ class BudgetResolver:
         return self._limited(left) if self._limited is not None else self._resolver
 
 
+def with_budget(resolver: Resolver, seconds: float) -> BudgetResolver:
+    """A budget of at most `seconds`, within that of `resolver` if it is one."""
+    return (
+        resolver.limited(seconds)
+        if isinstance(resolver, BudgetResolver)
+        else BudgetResolver(resolver, seconds)
+    )
+
+
 class _HurriedError(ResolverError):
     """The asker had little time left and says nothing about the server: others go on asking."""
 
@@ -335,21 +352,21 @@ def _plain(name: dns.name.Name) -> str:
     return "" if text == "." else text
 
 
-def _to_txt(rdata: Any) -> bytes:
-    return b"".join(rdata.strings)
+def _to_txt(rdatas: Sequence[Any]) -> tuple[bytes, ...]:
+    return tuple(b"".join(rdata.strings) for rdata in rdatas)
 
 
-def _to_a(rdata: Any) -> IPAddress:
-    return IPv4Address(rdata.address)
+def _to_a(rdatas: Sequence[Any]) -> tuple[IPAddress, ...]:
+    return tuple(IPv4Address(rdata.address) for rdata in rdatas)
 
 
-def _to_aaaa(rdata: Any) -> IPAddress:
-    return IPv6Address(rdata.address)
+def _to_aaaa(rdatas: Sequence[Any]) -> tuple[IPAddress, ...]:
+    return tuple(IPv6Address(rdata.address) for rdata in rdatas)
 
 
-def _to_mx(rdata: Any) -> MxRecord:
-    return MxRecord(rdata.preference, _plain(rdata.exchange))
+def _to_mx(rdatas: Sequence[Any]) -> tuple[MxRecord, ...]:
+    return tuple(sorted(MxRecord(rdata.preference, _plain(rdata.exchange)) for rdata in rdatas))
 
 
-def _to_ptr(rdata: Any) -> str:
-    return _plain(rdata.target)
+def _to_ptr(rdatas: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(_plain(rdata.target) for rdata in rdatas)

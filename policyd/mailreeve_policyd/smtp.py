@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 from typing import NewType
 
 from mailreeve_policyd.errors import ProtocolError
@@ -14,6 +14,12 @@ MAX_DOMAIN_OCTETS = 253
 """A name of 255 octets on the wire is 253 in text (RFC 1035 section 2.3.4)."""
 
 MAX_LABEL_OCTETS = 63
+
+MAX_DOMAIN_CHARACTERS = 512
+"""Of any text that is a domain name: U-labels have fewer characters than their A-labels have octets."""
+
+REMEMBERED_DOMAINS = 2048
+"""Names that were parsed lately, as each of a message is parsed several times: about half a megabyte."""
 
 Domain = NewType("Domain", str)
 """A-labels, lower case, no final dot, at least one label. Made only by `parse_domain`."""
@@ -52,6 +58,13 @@ def parse_domain(text: str) -> Domain:
         ProtocolError: no domain name: an address literal, an empty or over-long label, a character
             that no host or service name has.
     """
+    if len(text) > MAX_DOMAIN_CHARACTERS:
+        raise ProtocolError("not a domain name")
+    return _parse_domain(text)
+
+
+@lru_cache(maxsize=REMEMBERED_DOMAINS)
+def _parse_domain(text: str) -> Domain:
     lowered = text.removesuffix(".").lower()
     if not lowered.isascii():
         lowered = _to_a_labels(lowered)

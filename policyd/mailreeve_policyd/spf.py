@@ -1,37 +1,24 @@
 """SPF: may this client use this domain? RFC 7208 check_host(), for both identities of a transaction.
 
-The only file that knows pyspf: its grammar of mechanisms and its address arithmetic are used; names are
-asked through our Resolver, and where pyspf differs from the RFC this room decides (docs/spf.md lists it).
+Records are read in spf_record.py, macros expanded in spf_macros.py, names asked through our Resolver.
 Must not know what is done with the result.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import time
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NoReturn
 
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.errors import ProtocolError, ResolverError
 from mailreeve_policyd.resolver import Resolver
-from mailreeve_policyd.resolver_dns import BudgetResolver
+from mailreeve_policyd.resolver_dns import with_budget
 from mailreeve_policyd.smtp import Domain, Mailbox, parse_domain
-from mailreeve_policyd.spf_macros import (
-    MacroError,
-    expand_explanation,
-    expand_name,
-    names_sender,
-    require_macro_string,
-)
+from mailreeve_policyd.spf_macros import MacroError, expand_explanation, expand_name
+from mailreeve_policyd.spf_record import Directive, RecordError, SpfRecord, is_record, parse_record
 from mailreeve_policyd.transaction import Envelope, IPAddress, Session
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # its source has escapes that Python 3.12 warns of while compiling
-    import spf as pyspf
 
 CHECK_SECONDS = 10.0
 """For one whole check; section 4.6.4 wants a limit, and an MTA's client waits only so long."""
@@ -47,10 +34,6 @@ MAX_NAMES = 10
 
 MAX_EXPLANATION_CHARACTERS = 500
 """What is kept of a domain's explanation: it must fit a reply line."""
-
-# unknown-modifier = name "=" macro-string; name = ALPHA *( ALPHA / DIGIT / "-" / "_" / "." ) (section 12)
-_MODIFIER = re.compile(r"([a-z][a-z0-9_.-]*)=(.*)\Z", re.IGNORECASE)
-_RECORD_TEXT = re.compile(r"[ -~]*")
 
 _log = logging.getLogger(__name__)
 
@@ -82,14 +65,14 @@ def check_host(
     `sender` is the MAIL FROM or postmaster@HELO; it, `domain` and `helo_name` feed the macros. Takes at
     most CHECK_SECONDS of asking. Never raises.
     """
-    return _Evaluation(address, domain, sender, helo_name, resolver).evaluate()
+    return _Check(address, domain, sender, helo_name, resolver).evaluate()
 
 
 def check_host_explained(
     address: IPAddress, domain: Domain, sender: Mailbox, helo_name: str, resolver: Resolver
 ) -> SpfOutcome:
     """As check_host; a fail comes with the domain's explanation, for one more question."""
-    return _Evaluation(address, domain, sender, helo_name, resolver).evaluate_explained()
+    return _Check(address, domain, sender, helo_name, resolver).evaluate_explained()
 
 
 def evaluate_mail_from(session: Session, envelope: Envelope, resolver: Resolver) -> MethodResult:
@@ -98,27 +81,37 @@ def evaluate_mail_from(session: Session, envelope: Envelope, resolver: Resolver)
     Written with `smtp.mailfrom`.
     """
     helo_name = session.helo_name or ""
-    sender = envelope.reverse_path or Mailbox(f"postmaster@{helo_name}", "postmaster", _domain(helo_name))
-    outcome, reason = _judge(session, sender, resolver)
-    return MethodResult("spf", outcome.result, {"smtp.mailfrom": str(sender)}, reason)
+    sender = envelope.reverse_path or _postmaster(helo_name)
+    result, reason = _judge(session, sender, resolver)
+    return MethodResult("spf", result, {"smtp.mailfrom": str(sender)}, reason)
 
 
 def evaluate_helo(session: Session, resolver: Resolver) -> MethodResult:
     """The HELO identity (section 2.3). Written with `smtp.helo`."""
     helo_name = session.helo_name or ""
-    sender = Mailbox(f"postmaster@{helo_name}", "postmaster", _domain(helo_name))
-    outcome, reason = _judge(session, sender, resolver)
-    return MethodResult("spf", outcome.result, {"smtp.helo": helo_name}, reason)
+    result, reason = _judge(session, _postmaster(helo_name), resolver)
+    return MethodResult("spf", result, {"smtp.helo": helo_name}, reason)
 
 
-def _judge(session: Session, sender: Mailbox, resolver: Resolver) -> tuple[SpfOutcome, str]:
+def mail_from_of_helo(helo: MethodResult, session: Session) -> MethodResult:
+    """The MAIL FROM result of a null reverse-path, where that of the HELO name is known: it is the same."""
+    sender = _postmaster(session.helo_name or "")
+    return MethodResult("spf", helo.result, {"smtp.mailfrom": str(sender)}, helo.reason)
+
+
+def _postmaster(helo_name: str) -> Mailbox:
+    return Mailbox(f"postmaster@{helo_name}", "postmaster", _domain(helo_name))
+
+
+def _judge(session: Session, sender: Mailbox, resolver: Resolver) -> tuple[str, str]:
+    """Result word and reason."""
     if session.client_address is None:
-        return SpfOutcome("none"), "the client has no address"
+        return "none", "the client has no address"
     # section 4.3: what is malformed, a literal, or has one label only is none
     if sender.domain is None or "." not in sender.domain:
-        return SpfOutcome("none"), "no domain to check"
+        return "none", "no domain to check"
     outcome = check_host(session.client_address, sender.domain, sender, session.helo_name or "", resolver)
-    return outcome, _describe(outcome, session.client_address, sender.domain)
+    return outcome.result, _describe(outcome, session.client_address, sender.domain)
 
 
 def _domain(name: str) -> Domain | None:
@@ -145,59 +138,58 @@ def _describe(outcome: SpfOutcome, address: IPAddress, domain: Domain) -> str:
     return f"{text} ({detail})" if detail else text
 
 
-@dataclass(frozen=True, slots=True)
-class _Directive:
-    """A mechanism with its qualifier, its domain-spec expanded."""
-
-    text: str
-    name: str
-    target: str
-    prefix: int
-    result: str
+class _PermError(Exception):
+    """The domain's records cannot be interpreted (section 2.6.7)."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """A record after section 4.6: every term is known to be well-formed."""
+class _Check:
+    """One check_host(), and all that it includes."""
 
-    directives: Sequence[_Directive]
-    redirect: str | None
-    explanation_name: str | None
-
-
-class _Evaluation(pyspf.query):  # type: ignore[misc] # pyspf has no types
-    """One check_host(), and all that it includes.
-
-    Overridden are: how names are asked (`dns_*`), macro expansion, and the evaluation of a record
-    (`check0`). pyspf's own caches and module functions that ask DNS are never reached.
-    """
+    __slots__ = (
+        "_address",
+        "_domain",
+        "_explanation",
+        "_found_nothing",
+        "_helo_name",
+        "_int",
+        "_local_part",
+        "_lookups",
+        "_mechanism",
+        "_resolver",
+        "_sender",
+        "_validated",
+        "_void_lookups",
+    )
 
     def __init__(
         self, address: IPAddress, domain: Domain, sender: Mailbox, helo_name: str, resolver: Resolver
     ) -> None:
-        super().__init__(i=str(address), s="", h="unknown.invalid", strict=True)
-        self._resolver = BudgetResolver(resolver, CHECK_SECONDS)
-        self._address = self.ipaddr  # IPv4 where it is IPv4-mapped
-        local_part = sender.local_part or "postmaster"  # section 4.3
-        # RFC 8616 section 4: DNS has no such local parts, terms that name them match nothing
-        self._sender_is_ascii = local_part.isascii()
-        self.l = local_part if self._sender_is_ascii else "postmaster"
-        self.d = self.o = str(domain)
-        self.s = f"{self.l}@{sender.domain or domain}"
-        self.h = helo_name if helo_name.isascii() else str(_domain(helo_name) or "unknown")
+        if address.version == 6 and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        self._resolver = with_budget(resolver, CHECK_SECONDS)
+        self._address = address
+        self._int = int(address)
+        self._domain = domain
+        self._sender = sender
+        self._local_part = sender.local_part or "postmaster"  # section 4.3
+        self._helo_name = helo_name
+        self._lookups = self._void_lookups = 0
+        self._mechanism: str | None = None
+        self._explanation: tuple[str, str] | None = None
         self._found_nothing = False
         self._validated: tuple[str, ...] | None = None
-        self._explanation: tuple[str, str] | None = None
 
     def evaluate(self) -> SpfOutcome:
-        """check_host(); where pyspf fails on a record the result is not known, and the log says so."""
+        """check_host(). Where reading a record fails in a way that we do not know, the log says so."""
         try:
-            result, _, text = self.check()
+            return SpfOutcome(self._check_host(self._domain, is_included=False), self._mechanism)
+        except ResolverError as error:
+            return SpfOutcome("temperror", problem=str(error))
+        except (_PermError, RecordError) as error:
+            return SpfOutcome("permerror", problem=str(error))
         except Exception:  # noqa: BLE001 -- a foreign reader of strangers' text may surprise us
-            _log.exception("SPF of %s could not be evaluated", self.o)
+            _log.exception("SPF of %s could not be evaluated", self._domain)
             return SpfOutcome("temperror", problem="the record could not be evaluated")
-        problem = text.partition(" Error: ")[2] if result in ("temperror", "permerror") else None
-        return SpfOutcome(result, self.mechanism, problem)
 
     def evaluate_explained(self) -> SpfOutcome:
         """The same, then section 6.2."""
@@ -208,149 +200,110 @@ class _Evaluation(pyspf.query):  # type: ignore[misc] # pyspf has no types
 
     # Evaluation of a record -------------------------------------------------------------------
 
-    def check0(self, spf: str | None, recursion: int) -> tuple[str, int, str]:
-        """Section 4.6, for the record of `self.d`."""
-        if spf is None:
-            return ("none", 250, "")
-        record = self._parse(spf)
+    def _check_host(self, domain: str, *, is_included: bool) -> str:
+        """Section 4. The mechanism that decides is remembered if it is not that of an included record."""
+        record = self._lookup_record(domain)
+        if record is None:
+            return "none"
         for directive in record.directives:
-            if self._matches(directive, recursion):
-                if recursion == 0:
-                    self.mechanism = directive.text
-                    self._remember_explanation(record, directive.result)
-                return (directive.result, 250, "")
+            if self._matches(directive, domain):
+                if not is_included:
+                    self._mechanism = directive.text
+                    self._remember_explanation(record, directive.result, domain)
+                return directive.result
         if record.redirect is None:
-            return ("neutral", 250, "")  # 4.7
-        return self._follow(record.redirect, recursion)
+            return "neutral"  # 4.7
+        return self._follow(self._expand(record.redirect, domain), is_included=is_included)
 
-    def _follow(self, target: str, recursion: int) -> tuple[str, int, str]:
+    def _follow(self, target: str, *, is_included: bool) -> str:
         """Section 6.1."""
         self._count_lookup()
-        text = self.dns_spf(target)
-        if text is None:
-            raise pyspf.PermError(f"redirect to {target}, which has no record")
-        answer: tuple[str, int, str] = self.check1(text, target, recursion)
-        return answer
+        result = self._check_host(target, is_included=is_included)
+        if result == "none":
+            raise _PermError(f"redirect to {target}, which has no record")
+        return result
 
-    def _parse(self, text: str) -> _Record:
-        """Section 4.6.1: a mistake anywhere in the record is permerror, before anything is evaluated."""
-        if _RECORD_TEXT.fullmatch(text) is None:
-            raise pyspf.PermError("a control character in the record")
-        directives: list[_Directive] = []
-        modifiers: dict[str, str] = {}
-        for term in text.split(" ")[1:]:
-            modifier = _MODIFIER.match(term)
-            if modifier is not None:
-                self._add_modifier(modifiers, modifier[1].lower(), modifier[2])
-            elif term:
-                directives.append(self._parse_directive(term))
-        # 6.1: redirect is ignored when there is an all
-        has_all = any(directive.name == "all" for directive in directives)
-        return _Record(directives, None if has_all else modifiers.get("redirect"), modifiers.get("exp"))
-
-    def _add_modifier(self, modifiers: dict[str, str], name: str, value: str) -> None:
-        if name not in ("redirect", "exp"):
-            _require_macro_string(value)  # 6: unknown ones are ignored, however often they come
-        elif name in modifiers:
-            raise pyspf.PermError(f"two {name}= in the record")
-        elif not value:
-            raise pyspf.PermError(f"{name}= without a name")
-        else:
-            modifiers[name] = self.expand_domain(value)
-
-    def _parse_directive(self, term: str) -> _Directive:
-        _, name, target, prefix, result = self.validate_mechanism(term)
-        if not self._sender_is_ascii and names_sender(term):
-            name = "never"
-        return _Directive(term, name, target, prefix, result)
-
-    def _matches(self, directive: _Directive, recursion: int) -> bool:
+    def _matches(self, directive: Directive, domain: str) -> bool:
         """Section 5. A term counts as void at most once (4.6.4)."""
-        if directive.name == "all":
+        if directive.version:
+            return (
+                directive.version == self._address.version
+                and self._int >> directive.host_bits == directive.network
+            )
+        if directive.mechanism == "all":
             return True
-        if directive.name == "never":
-            return False
-        if directive.name in ("ip4", "ip6"):
-            same_family = (directive.name == "ip4") == (self.v == "in-addr")
-            return same_family and self._is_within([directive.target], directive.prefix)
+        if directive.names_sender and not self._local_part.isascii():
+            return False  # RFC 8616 section 4: DNS has no such names
         self._count_lookup()
-        if directive.name == "include":
-            return self._includes(directive.target, recursion)
+        target = domain if directive.domain_spec is None else self._expand(directive.domain_spec, domain)
+        if directive.mechanism == "include":
+            return self._includes(target)
         self._found_nothing = False
-        matched = self._names_client(directive)
+        matched = self._names_client(directive, target)
         if self._found_nothing and not matched:
             self._count_void()
         return matched
 
-    def _names_client(self, directive: _Directive) -> bool:
-        if directive.name == "exists":
-            return bool(self.dns_a(directive.target, "A"))
-        if directive.name == "ptr":  # 5.5
-            suffix = directive.target.lower()
-            return any(name == suffix or name.endswith("." + suffix) for name in self.validated_ptrs())
-        lookup = self.dns_mx if directive.name == "mx" else self.dns_a
-        return self._is_within(lookup(directive.target), directive.prefix)
+    def _names_client(self, directive: Directive, target: str) -> bool:
+        if directive.mechanism == "a":
+            return self._is_near(self._addresses(target), directive)
+        if directive.mechanism == "mx":
+            return self._is_near(self._addresses_of_exchanges(target), directive)
+        if directive.mechanism == "ptr":  # 5.5
+            suffix = target.lower()
+            return any(name == suffix or name.endswith("." + suffix) for name in self._validated_names())
+        records = self._resolver.lookup_a(target).records  # 5.7: exists asks for A, whatever the client is
+        self._found_nothing |= not records
+        return bool(records)
 
-    def _includes(self, target: str, recursion: int) -> bool:
+    def _includes(self, target: str) -> bool:
         """Section 5.2."""
-        result = self.check1(self.dns_spf(target), target, recursion + 1)[0]
+        result = self._check_host(target, is_included=True)
         if result == "none":
-            raise pyspf.PermError(f"include of {target}, which has no record")
-        return bool(result == "pass")
+            raise _PermError(f"include of {target}, which has no record")
+        return result == "pass"
 
-    def _is_within(self, addresses: Sequence[str], prefix: int) -> bool:
-        return bool(self.cidrmatch(addresses, prefix))
+    def _is_near(self, addresses: Iterable[IPAddress], directive: Directive) -> bool:
+        """Is one of these the client's, but for the bits that the directive leaves out?"""
+        host_bits = directive.host_bits_4 if self._address.version == 4 else directive.host_bits_6
+        wanted = self._int >> host_bits
+        return any(int(address) >> host_bits == wanted for address in addresses)
 
     def _count_lookup(self) -> None:
-        self.lookups += 1
-        if self.lookups > MAX_LOOKUPS:
-            raise pyspf.PermError(f"more than {MAX_LOOKUPS} terms that ask DNS")
+        self._lookups += 1
+        if self._lookups > MAX_LOOKUPS:
+            raise _PermError(f"more than {MAX_LOOKUPS} terms that ask DNS")
 
     def _count_void(self) -> None:
-        self.void_lookups += 1
-        if self.void_lookups > MAX_VOID_LOOKUPS:
-            raise pyspf.PermError(f"more than {MAX_VOID_LOOKUPS} terms that find nothing")
+        self._void_lookups += 1
+        if self._void_lookups > MAX_VOID_LOOKUPS:
+            raise _PermError(f"more than {MAX_VOID_LOOKUPS} terms that find nothing")
 
     # Names ------------------------------------------------------------------------------------
 
-    def dns(self, name: str, qtype: str, *_: object, **__: object) -> NoReturn:
-        """Nothing may ask DNS but through our resolver."""
-        raise AssertionError(f"pyspf asks {qtype} of {name}")
-
-    def dns_spf(self, domain: str) -> str | None:
+    def _lookup_record(self, domain: str) -> SpfRecord | None:
         """The record of a domain (sections 4.4 and 4.5)."""
-        texts = [text for text in self._texts(domain) if text.lower().partition(b" ")[0] == b"v=spf1"]
+        texts = [text for text in self._resolver.lookup_txt(domain).records if is_record(text)]
         if len(texts) > 1:
-            raise pyspf.PermError(f"{domain} has {len(texts)} records")
-        if not texts:
-            return None
-        try:
-            return texts[0].decode("ascii")
-        except UnicodeDecodeError:
-            raise pyspf.PermError(f"the record of {domain} is not ASCII") from None
+            raise _PermError(f"{domain} has {len(texts)} records")
+        return parse_record(texts[0]) if texts else None
 
-    def dns_a(self, domainname: str, A: str = "") -> list[str]:  # noqa: N803 -- pyspf's name
-        """Addresses, of the client's family unless told."""
-        lookup = self._resolver.lookup_a if (A or self.A) == "A" else self._resolver.lookup_aaaa
-        try:
-            records = lookup(domainname).records
-        except ResolverError as error:
-            raise pyspf.TempError(str(error)) from error
+    def _addresses(self, name: str) -> tuple[IPAddress, ...]:
+        """Of the client's family."""
+        lookup = self._resolver.lookup_a if self._address.version == 4 else self._resolver.lookup_aaaa
+        records = lookup(name).records
         self._found_nothing |= not records
-        return [str(record) for record in records]
+        return records
 
-    def dns_mx(self, domainname: str) -> list[str]:
-        """The addresses of all exchanges (section 5.4)."""
-        try:
-            records = self._resolver.lookup_mx(domainname).records
-        except ResolverError as error:
-            raise pyspf.TempError(str(error)) from error
+    def _addresses_of_exchanges(self, domain: str) -> list[IPAddress]:
+        """Section 5.4."""
+        records = self._resolver.lookup_mx(domain).records
         self._found_nothing |= not records
         if len(records) > MAX_NAMES:
-            raise pyspf.PermError(f"more than {MAX_NAMES} MX records")
-        return [address for record in records for address in self.dns_a(record.exchange)]
+            raise _PermError(f"more than {MAX_NAMES} MX records")
+        return [address for record in records for address in self._addresses(record.exchange)]
 
-    def validated_ptrs(self) -> tuple[str, ...]:
+    def _validated_names(self) -> tuple[str, ...]:
         """Names of the client that lead back to it (section 5.5); none where DNS fails."""
         if self._validated is None:
             try:
@@ -368,56 +321,55 @@ class _Evaluation(pyspf.query):  # type: ignore[misc] # pyspf has no types
         except ResolverError:
             return False
 
-    def _texts(self, name: str) -> tuple[bytes, ...]:
-        try:
-            return self._resolver.lookup_txt(name).records
-        except ResolverError as error:
-            raise pyspf.TempError(str(error)) from error
-
     # Macros and explanations ------------------------------------------------------------------
 
-    def expand(self, s: str, stripdot: bool = True) -> str:
-        """Expand a domain-spec; `stripdot` is pyspf's and always true here."""
-        del stripdot
-        try:
-            return expand_name(s, self._macro_value)
-        except MacroError as error:
-            raise pyspf.PermError(str(error)) from error
+    def _expand(self, domain_spec: str, domain: str) -> str:
+        return expand_name(domain_spec, lambda letter: self._macro_value(letter, domain))
 
-    def _macro_value(self, letter: str) -> str:
+    def _macro_value(self, letter: str, domain: str) -> str:
+        """Section 7.2; `domain` is the current one."""
+        sender_domain = str(self._sender.domain or self._domain)
+        # names of a sender that DNS cannot have are never asked; an explanation may still show one
+        local_part = self._local_part if self._local_part.isascii() else "postmaster"
         if letter == "p":
-            return self.getp()
-        if letter == "t":
-            return str(int(time.time()))
-        return str(getattr(self, letter))
+            return self._client_name(domain)
+        if letter == "h":
+            return self._helo_name if self._helo_name.isascii() else _domain(self._helo_name) or "unknown"
+        return {
+            "s": f"{local_part}@{sender_domain}",
+            "l": local_part,
+            "o": str(self._domain),
+            "d": domain,
+            "i": self._dotted_address(),
+            "v": "in-addr" if self._address.version == 4 else "ip6",
+            "c": str(self._address),
+            "r": "unknown",
+            "t": str(int(time.time())),
+        }[letter]
 
-    def getp(self) -> str:
+    def _dotted_address(self) -> str:
+        """Section 7.3: nibbles for IPv6."""
+        if self._address.version == 4:
+            return str(self._address)
+        return ".".join(self._address.exploded.replace(":", "").upper())
+
+    def _client_name(self, domain: str) -> str:
         """The client's name: the current domain, one below it, or any (section 7.3)."""
-        names = self.validated_ptrs()
-        current = self.d.lower()
+        names = self._validated_names()
+        current = domain.lower()
         below = (name for name in names if name.endswith("." + current))
         return current if current in names else next(below, names[0] if names else "unknown")
 
-    def _remember_explanation(self, record: _Record, result: str) -> None:
-        if result == "fail" and record.explanation_name:
-            self._explanation = (record.explanation_name, self.d)
+    def _remember_explanation(self, record: SpfRecord, result: str, domain: str) -> None:
+        if result == "fail" and record.explanation:
+            self._explanation = (record.explanation, domain)
 
-    def _explain(self, name: str, domain: str) -> str | None:
+    def _explain(self, domain_spec: str, domain: str) -> str | None:
         """Section 6.2: whatever is wrong with it, there is none."""
         try:
-            texts = self._resolver.lookup_txt(name).records
+            texts = self._resolver.lookup_txt(self._expand(domain_spec, domain)).records
             text = texts[0].decode("ascii") if len(texts) == 1 else ""
-        except (ResolverError, UnicodeDecodeError):
+            shown = expand_explanation(text, lambda letter: self._macro_value(letter, domain))
+        except (ResolverError, UnicodeDecodeError, MacroError):
             return None
-        self.d = domain
-        try:
-            return expand_explanation(text, self._macro_value)[:MAX_EXPLANATION_CHARACTERS] or None
-        except MacroError:
-            return None
-
-
-def _require_macro_string(text: str) -> None:
-    try:
-        require_macro_string(text)
-    except MacroError as error:
-        raise pyspf.PermError(str(error)) from error
+        return shown[:MAX_EXPLANATION_CHARACTERS] or None

@@ -46,8 +46,8 @@ def names_sender(text: str) -> bool:
     return _SENDER_MACRO.search(text) is not None
 
 
-def expand_name(text: str, values: Values) -> str:
-    """A domain-spec as the name to ask for, without a final dot.
+def require_name(text: str) -> None:
+    """Nothing, for a domain-spec as far as its macros go.
 
     Raises:
         MacroError: no macro-string, or one with a macro that stands only in explanations.
@@ -56,7 +56,12 @@ def expand_name(text: str, values: Values) -> str:
     for match in _MACRO.finditer(text):
         if match[1] and match[1].lower() in _EXPLANATION_ONLY:
             raise MacroError(f"macro {match[0]} stands only in explanations")
-    name = _MACRO.sub(lambda match: _expand(match, values), text).removesuffix(".")
+
+
+def expand_name(text: str, values: Values) -> str:
+    """A domain-spec, for which `require_name` holds, as the name to ask for, without a final dot."""
+    name = _MACRO.sub(lambda match: _expand(match, values), text) if "%" in text else text
+    name = name.removesuffix(".")
     while len(name) > MAX_NAME_OCTETS and "." in name:
         name = name.partition(".")[2]
     return name

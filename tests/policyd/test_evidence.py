@@ -67,6 +67,26 @@ def test_what_is_known_is_not_asked_again() -> None:
     assert resolver.count() == asked
 
 
+def test_what_is_known_stays_though_nobody_needs_it_now() -> None:
+    """What a rule at mail asked still stands in the message's field."""
+    first = gather_envelope_evidence(MAIL, {"iprev"}, ZoneResolver(ZONE))
+    later = gather_envelope_evidence(replace(MAIL, evidence=first), {"spf"}, ZoneResolver(ZONE))
+
+    assert [result.method for result in later.results] == ["iprev", "spf"]
+
+
+def test_the_null_sender_is_checked_once() -> None:
+    """For <> the two identities are one: the same result, and no question twice."""
+    resolver, both = ZoneResolver(ZONE), ZoneResolver(ZONE)
+    null = replace(MAIL, envelope=Envelope(None))
+    (alone,) = gather_envelope_evidence(null, {"spf"}, resolver).results
+    helo, mail_from = gather_envelope_evidence(null, {"spf", "spf_helo"}, both).results
+
+    assert mail_from == alone
+    assert helo.result == mail_from.result == "pass"
+    assert both.queries == resolver.queries
+
+
 def test_what_cannot_be_asked_has_no_result() -> None:
     """Before MAIL there is no reverse-path; mail by the sendmail command has no address."""
     connect = Transaction(Stage.CONNECT, Session(client_address=ip_address("192.0.2.1")))
