@@ -9,7 +9,8 @@ import typer
 
 from mailreeve_admin import reference
 from mailreeve_admin.rules import count_rules
-from mailreeve_milter.keys import SigningKeys, load_signing_keys
+from mailreeve_milter.keys import load_signing_keys
+from mailreeve_milter.signing_table import SigningKeys
 from mailreeve_policyd.config import DEFAULT_FILE, load_configuration
 from mailreeve_policyd.launch import generation_of, load_rules
 

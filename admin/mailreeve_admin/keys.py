@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mailreeve_milter.keys import NewKey, new_keys
+from mailreeve_milter.new_keys import NewKey, new_keys
 from mailreeve_policyd.config import DEFAULT_FILE, Configuration, load_configuration, parse_configuration
 from mailreeve_policyd.errors import ConfigError, ProtocolError
 from mailreeve_policyd.escape import escape

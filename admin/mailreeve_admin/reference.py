@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from mailreeve_policyd.config import options
+from mailreeve_policyd.config import options, plain_type
 from mailreeve_policyd.rules import actions_reference, facts_reference
 
 CONFIGURATION_PAGE = "configuration.md"
@@ -74,7 +74,7 @@ def format_example_file() -> str:
         for name, field, text in rows:
             if _is_table_list(field.type):
                 continue
-            value = _toml(field) or '"..."'
+            value = _toml(field) or _placeholder(field.type)
             lines += ["", *(f"# {line}" for line in _wrap(text)), f"#{name} = {value}"]
     return "\n".join(lines) + "\n"
 
@@ -115,19 +115,15 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _bare(kind: msgspec.inspect.Type) -> msgspec.inspect.Type:
-    return kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind
-
-
 def _is_table_list(kind: msgspec.inspect.Type) -> bool:
-    bare = _bare(kind)
+    bare = plain_type(kind)
     return isinstance(bare, msgspec.inspect.VarTupleType) and isinstance(
         bare.item_type, msgspec.inspect.StructType
     )
 
 
 def _type_words(kind: msgspec.inspect.Type) -> str:
-    bare = _bare(kind)
+    bare = plain_type(kind)
     if isinstance(bare, msgspec.inspect.LiteralType):
         return ", ".join(f'`"{word}"`' for word in bare.values)
     if isinstance(bare, msgspec.inspect.VarTupleType):
@@ -148,9 +144,18 @@ def _range(kind: msgspec.inspect.IntType | msgspec.inspect.FloatType) -> str:
 
 def _toml(field: msgspec.inspect.Field) -> str:
     """The default as it would be written in the file; "" where there is none."""
-    if field.default is msgspec.NODEFAULT:
+    if field.default is msgspec.NODEFAULT or field.default is None:
         return ""
     return _toml_value(field.default)
+
+
+def _placeholder(kind: msgspec.inspect.Type) -> str:
+    bare = plain_type(kind)
+    if isinstance(bare, msgspec.inspect.LiteralType):
+        return f'"{bare.values[0]}"'
+    if isinstance(bare, msgspec.inspect.VarTupleType):
+        return '["..."]'
+    return "0" if isinstance(bare, msgspec.inspect.IntType) else '"..."'
 
 
 def _toml_value(value: object) -> str:
@@ -162,6 +167,8 @@ def _toml_value(value: object) -> str:
 
 
 def _default(field: msgspec.inspect.Field) -> str:
+    if field.default is None:
+        return "not given"
     return f"`{_toml(field)}`" if _toml(field) else "none: must be given"
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailreeve_milter.dkim import SigningOptions
 from mailreeve_milter.examination import Examiner
-from mailreeve_milter.keys import SigningKeys, load_signing_keys, signing_options
+from mailreeve_milter.keys import load_signing_keys
+from mailreeve_milter.signing_table import SigningKeys
 from mailreeve_milter.surroundings import Decider, Surroundings, instance_names
 from mailreeve_policyd.audit import AuditLog, open_audit_log
 from mailreeve_policyd.config import Configuration, load_configuration
@@ -35,7 +35,6 @@ class Loaded:
     configuration: Configuration
     ruleset: Ruleset
     keys: SigningKeys
-    signing: SigningOptions
 
 
 def run_milter(config_path: Path) -> int:
@@ -62,7 +61,6 @@ def load_files(configuration: Configuration) -> Loaded:
         configuration,
         load_rules(configuration),
         load_signing_keys(configuration),
-        signing_options(configuration),
     )
 
 
@@ -116,6 +114,5 @@ def make_examiner(loaded: Loaded, resolver: Resolver) -> Examiner:
         max_header_octets=settings.milter.max_header_bytes,
         max_signatures=settings.authentication.max_signatures,
         keys=loaded.keys,
-        signing=loaded.signing,
         resolver=lambda: BudgetResolver(resolver, seconds),
     )

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mailreeve_policyd.config_signing import signing_conflicts
 from mailreeve_policyd.errors import ConfigError, ProtocolError
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.settings import Settings
@@ -143,6 +144,7 @@ def _in_words(what: str, place: str) -> str:
     """Msgspec's complaint in the words of TOML and of this option."""
     if what.startswith("Invalid enum value"):
         return "is none of " + ", ".join(_choices(place))
+    what = what.replace(" | null`", "`")  # null is not there, which nobody writes
     for name, words in _TYPE_WORDS.items():
         what = what.replace(name, words)
     return what[:1].lower() + what[1:]
@@ -152,8 +154,9 @@ def _choices(place: str) -> tuple[str, ...]:
     """The closed set of words of an option, or of its list's items."""
     wanted = _generic(place).removesuffix("[]")
     kind = next((field.type for name, field, _ in options() if name == wanted), None)
-    while isinstance(kind, msgspec.inspect.Metadata | msgspec.inspect.VarTupleType):
-        kind = kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind.item_type
+    kind = plain_type(kind) if kind else None
+    if isinstance(kind, msgspec.inspect.VarTupleType):
+        kind = plain_type(kind.item_type)
     return tuple(f'"{word}"' for word in kind.values) if isinstance(kind, msgspec.inspect.LiteralType) else ()
 
 
@@ -197,12 +200,21 @@ def _options_of(
             yield from _options_of(kind.cls, name + ".")
             continue
         yield name, option, _description(kind)
-        if isinstance(kind, msgspec.inspect.Metadata):
-            kind = kind.type
+        kind = plain_type(kind)
         if isinstance(kind, msgspec.inspect.VarTupleType) and isinstance(
             kind.item_type, msgspec.inspect.StructType
         ):
             yield from _options_of(kind.item_type.cls, name + "[].")
+
+
+def plain_type(kind: msgspec.inspect.Type) -> msgspec.inspect.Type:
+    """The type itself: without its description, and without the None of an option that may be absent."""
+    while isinstance(kind, msgspec.inspect.Metadata | msgspec.inspect.UnionType):
+        if isinstance(kind, msgspec.inspect.Metadata):
+            kind = kind.type
+        else:
+            kind = next(one for one in kind.types if not isinstance(one, msgspec.inspect.NoneType))
+    return kind
 
 
 def _description(kind: msgspec.inspect.Type) -> str:
@@ -267,7 +279,7 @@ def _conflicts(settings: Settings) -> Iterator[tuple[str, str, str]]:
     if settings.group and not settings.user:
         yield "group", "has no effect without user", 'set user = "mailreeve" too'
     yield from _bad_authserv_id(settings.authentication.authserv_id)
-    yield from _bad_keys(settings)
+    yield from signing_conflicts(settings.signing)
 
 
 def _bad_networks(place: str, texts: Iterable[str]) -> Iterator[tuple[str, str, str]]:
@@ -309,25 +321,3 @@ def _bad_authserv_id(text: str) -> Iterator[tuple[str, str, str]]:
             f"not a host name: {escape(text)!r}",
             'usually this server: "mx.example.org"',
         )
-
-
-def _bad_keys(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    seen: set[tuple[str, str]] = set()
-    for position, key in enumerate(settings.signing.keys):
-        place = f"signing.keys[{position}]"
-        try:
-            name = (parse_domain(key.domain), parse_domain(key.selector))
-        except ProtocolError:
-            yield (
-                place,
-                f"not a domain and a selector: {escape(key.domain)!r}, {escape(key.selector)!r}",
-                'domain = "example.org", selector = "r20260101"',
-            )
-            continue
-        if name in seen:
-            yield (
-                f"{place}.selector",
-                f"{name[1]} of {name[0]} stands here twice",
-                "each key of a domain has its own selector",
-            )
-        seen.add(name)

@@ -47,8 +47,9 @@ def test_the_example_file_is_a_configuration_as_it_stands() -> None:
 
 
 def test_the_example_file_with_every_option_set_to_its_default_is_the_default() -> None:
-    """What stands behind the # is written as TOML wants it."""
-    lines = reference.format_example_file().splitlines()
+    """What stands behind the # is written as TOML wants it. Of lists of tables there is none by default."""
+    text = re.sub(r"^#\[\[.*?(?=^\[)", "", reference.format_example_file(), flags=re.MULTILINE | re.DOTALL)
+    lines = text.splitlines()
     uncommented = "\n".join(re.sub(r"^#(\w+ = )", r"\1", line) for line in lines if '"..."' not in line)
 
     assert uncommented.count("listen = ") == 2

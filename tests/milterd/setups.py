@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Literal, get_args
 
-from mailreeve_milter.keys import new_keys
+from mailreeve_milter.new_keys import new_keys
 from mailreeve_policyd.smtp import parse_domain
 from tests.lab.dns import DnsServer
 

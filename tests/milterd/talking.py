@@ -13,10 +13,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mailreeve_milter.conversation import Conversation
-from mailreeve_milter.dkim import SigningKey, SigningOptions
+from mailreeve_milter.dkim import SigningKey
 from mailreeve_milter.examination import Examiner
-from mailreeve_milter.keys import SigningKeys
 from mailreeve_milter.replay import Occasion
+from mailreeve_milter.signing_table import SigningKeys
 from mailreeve_milter.surroundings import Surroundings, instance_names
 from mailreeve_policyd.audit import AuditLog
 from mailreeve_policyd.facts import Door
@@ -84,7 +84,6 @@ def make_talk(
         max_header_octets,
         8,
         SigningKeys([key]),
-        SigningOptions(),
         lambda: resolver,
         lambda: NOW,
     )

@@ -9,6 +9,7 @@ space from header fields, removes more than b= from a signature, and does its ar
 """
 
 from mailreeve_milter.dkim.outcome import SignatureOutcome
+from mailreeve_milter.dkim.resign import SigningOnce, start_signing_once
 from mailreeve_milter.dkim.sign import Signing, SigningKey, SigningOptions, start_signing
 from mailreeve_milter.dkim.verify import Verification, start_verification
 
@@ -16,8 +17,10 @@ __all__ = [
     "SignatureOutcome",
     "Signing",
     "SigningKey",
+    "SigningOnce",
     "SigningOptions",
     "Verification",
     "start_signing",
+    "start_signing_once",
     "start_verification",
 ]

@@ -6,8 +6,9 @@ RFC 6376 section 3.3, RFC 8301 section 3.2, RFC 8463 sections 3 and 4.
 from __future__ import annotations
 
 import base64
+from typing import Protocol
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
     RSAPublicKey,
     generate_private_key,
 )
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 MIN_RSA_BITS = 1024
@@ -90,20 +92,50 @@ def sign_digest(key: PrivateKey, digest: bytes) -> bytes:
 
 
 def load_private_key(pem: bytes) -> PrivateKey:
-    """RSA (PKCS#1 or PKCS#8) or Ed25519 (PKCS#8) from PEM. Takes 40 ms for RSA, which is checked.
+    """RSA (PKCS#1 or PKCS#8) or Ed25519 (PKCS#8) from PEM.
 
     Raises:
-        KeyFormatError: no such key, or one that needs a password.
+        KeyFormatError: no such key, one that needs a password, or one whose parts do not fit together.
     """
+    return _load(serialization.load_pem_private_key, pem, "not a private key in PEM form")
+
+
+def load_private_key_der(der: bytes) -> PrivateKey:
+    """The same keys from DER. Raises as `load_private_key`."""
+    return _load(serialization.load_der_private_key, der, "not a private key in DER form")
+
+
+class _Loader(Protocol):
+    """What cryptography has for PEM and for DER."""
+
+    def __call__(
+        self, data: bytes, /, password: None, *, unsafe_skip_rsa_key_validation: bool
+    ) -> PrivateKeyTypes:
+        """The key."""
+
+
+def _load(loader: _Loader, octets: bytes, problem: str) -> PrivateKey:
     try:
-        key = serialization.load_pem_private_key(pem, password=None)
+        # OpenSSL's check of RSA primes takes 40 ms a key, which thousands of keys would have to wait for
+        key = loader(octets, password=None, unsafe_skip_rsa_key_validation=True)
     except TypeError as error:
         raise KeyFormatError("the key is protected by a password") from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise KeyFormatError("not a private key in PEM form") from error
+        raise KeyFormatError(problem) from error
     if not isinstance(key, RSAPrivateKey | Ed25519PrivateKey):
         raise KeyFormatError("neither an RSA nor an Ed25519 key")
+    if not _signs(key):
+        raise KeyFormatError("the parts of the key do not fit together")
     return key
+
+
+def _signs(key: PrivateKey) -> bool:
+    """Does it make a signature that its public half verifies? That is all that we need of a key."""
+    digest = bytes(32)
+    try:
+        return is_signature(key.public_key(), digest, sign_digest(key, digest))
+    except (ValueError, InternalError):
+        return False
 
 
 def generate_rsa_key() -> RSAPrivateKey:

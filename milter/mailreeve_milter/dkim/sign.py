@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import lru_cache
 
 from mailreeve_milter.dkim.body_hash import BodyForm, BodyHashes
 from mailreeve_milter.dkim.canonical import CRLF, Canonicalization
@@ -76,16 +77,19 @@ MAX_COLUMNS = 78
 """Characters of a line (RFC 5322 section 2.1.1); a domain alone may be longer."""
 
 _BASE64_COLUMNS = 70
-_FORM = BodyForm(Canonicalization.RELAXED)
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A private key and what it signs for: `domain` becomes d=, `selector` s=."""
+    """A private key and what it signs for: `domain` becomes d=, `selector` s=.
+
+    `identity` becomes i=, an address at `domain` or below it; empty for none.
+    """
 
     domain: Domain
     selector: Domain
     private_key: PrivateKey
+    identity: str = ""
 
     @property
     def algorithm(self) -> Algorithm:
@@ -95,41 +99,77 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class SigningOptions:
-    """`oversign`: lower-case names of which no field may be added after us; From is always one of them."""
+    """How to sign. Names of header fields are lower case.
+
+    Each field of `names` is signed where it is there; of `oversign` no field may be added after us. From
+    is always one of both, those that must not be signed never are. `valid_for` gives x=.
+    """
 
     oversign: tuple[bytes, ...] = (FROM,)
+    names: tuple[bytes, ...] = SIGNED_NAMES
+    header: Canonicalization = Canonicalization.RELAXED
+    body: Canonicalization = Canonicalization.RELAXED
+    valid_for: timedelta | None = None
 
 
 class Signing:
     """The signatures for one message, while its body streams by. Made by `start_signing`."""
 
-    __slots__ = ("_bodies", "_header", "_keys", "_names")
+    __slots__ = ("_bodies", "_form", "_header", "_keys", "_names", "_options")
 
-    def __init__(self, header: SignedHeader, names: Sequence[bytes], keys: Sequence[SigningKey]) -> None:
+    def __init__(self, header: SignedHeader, keys: Sequence[SigningKey], options: SigningOptions) -> None:
         self._header = header
-        self._names = names
         self._keys = keys
-        self._bodies = BodyHashes([_FORM] if keys else [])
+        self._options = options
+        self._names = _names_to_sign(header, options) if keys else []
+        self._form = BodyForm(options.body)
+        self._bodies = BodyHashes([self._form] if keys else [])
+
+    @property
+    def keys(self) -> Sequence[SigningKey]:
+        """The keys that sign, none for a message without one author."""
+        return self._keys
 
     def update(self, chunk: bytes) -> None:
         """The next octets of the body, cut anywhere, with CRLF line ends as on the wire."""
         self._bodies.update(chunk)
 
-    def finish(self, now: datetime) -> tuple[HeaderField, ...]:
+    def finish(self, now: datetime, leave_out: Sequence[SigningKey] = ()) -> tuple[HeaderField, ...]:
         """The body is complete: one field a key, in their order, for the top of the header. Called once.
 
-        Values are folded with CRLF and begin with the space after the colon.
+        Keys of `leave_out` make none. Values are folded with CRLF and begin with the space after the colon.
         """
         self._bodies.finish()
-        return tuple(self._sign(key, int(now.timestamp())) for key in self._keys)
+        seconds = int(now.timestamp())
+        return tuple(self._sign(key, seconds) for key in self._keys if key not in leave_out)
 
     def _sign(self, key: SigningKey, signed_at: int) -> HeaderField:
-        tags = _tag_pieces(key, signed_at, self._names, self._bodies.of(_FORM).digest)
-        unsigned = HeaderField(FIELD_NAME, _fold(tags))
-        digest = self._header.digest(self._names, Canonicalization.RELAXED, unsigned)
+        tags, column = fold(self._tag_pieces(key, signed_at), len(FIELD_NAME) + 1)
+        digest = self._header.digest(self._names, self._options.header, HeaderField(FIELD_NAME, tags))
         signature = base64.b64encode(sign_digest(key.private_key, digest))
-        # folding the same pieces again gives the same octets up to b=
-        return HeaderField(FIELD_NAME, _fold([*tags, *_pieces_of(signature)]))
+        folded, _ = fold(cut(signature, _BASE64_COLUMNS), column)
+        return HeaderField(FIELD_NAME, tags + folded)
+
+    def _tag_pieces(self, key: SigningKey, signed_at: int) -> list[bytes]:
+        """The field's value up to `b=`, cut where it may be folded."""
+        options, names = self._options, self._names
+        times = f" t={signed_at};"
+        if options.valid_for is not None:
+            times += f" x={signed_at + int(options.valid_for.total_seconds())};"
+        return [
+            b" v=1;",
+            f" a={key.algorithm.value};".encode("ascii"),
+            f" c={options.header.value}/{options.body.value};".encode("ascii"),
+            f" d={key.domain};".encode("ascii"),
+            *_identity_pieces(key.identity),
+            f" s={key.selector};".encode("ascii"),
+            times.encode("ascii"),
+            b" h=" + names[0] + b":",
+            *[name + b":" for name in names[1:-1]],
+            names[-1] + b";",
+            b" bh=" + base64.b64encode(self._bodies.of(self._form).digest) + b";",
+            b" b=",
+        ]
 
 
 def start_signing(
@@ -141,49 +181,52 @@ def start_signing(
     """
     header = SignedHeader(fields)
     usable = keys if header.count(FROM) == 1 else ()
-    return Signing(header, _names_to_sign(header, options or SigningOptions()), usable)
+    return Signing(header, usable, options or SigningOptions())
 
 
 def _names_to_sign(header: SignedHeader, options: SigningOptions) -> list[bytes]:
     """h=: each name once a field, and once more where it is oversigned; From first."""
-    oversigned = {FROM, *options.oversign} - NEVER_SIGNED
     names: list[bytes] = []
-    for name in (*SIGNED_NAMES, *sorted(oversigned - set(SIGNED_NAMES))):
-        count = header.count(name)
-        names.extend([name] * (min(count, MAX_FIELDS_A_NAME) + (name in oversigned)))
+    for name, once_more in _signable(options):
+        if (count := header.count(name)) or once_more:
+            names.extend([name] * (min(count, MAX_FIELDS_A_NAME) + once_more))
     return names
 
 
-def _tag_pieces(key: SigningKey, signed_at: int, names: Sequence[bytes], body_hash: bytes) -> list[bytes]:
-    """The field's value up to `b=`, cut where it may be folded."""
-    return [
-        b" v=1;",
-        f" a={key.algorithm.value};".encode("ascii"),
-        b" c=relaxed/relaxed;",
-        f" d={key.domain};".encode("ascii"),
-        f" s={key.selector};".encode("ascii"),
-        f" t={signed_at};".encode("ascii"),
-        b" h=" + names[0] + b":",
-        *(name + b":" for name in names[1:-1]),
-        names[-1] + b";",
-        b" bh=" + base64.b64encode(body_hash) + b";",
-        b" b=",
-    ]
+@lru_cache(maxsize=256)  # a configuration has a handful
+def _signable(options: SigningOptions) -> tuple[tuple[bytes, bool], ...]:
+    """The names that may stand in h=, in order, and which of them are oversigned."""
+    oversigned = {FROM, *options.oversign}
+    names = dict.fromkeys((FROM, *options.names, *sorted(oversigned)))
+    return tuple((name, name in oversigned) for name in names if name not in NEVER_SIGNED)
 
 
-def _pieces_of(signature: bytes) -> Iterable[bytes]:
-    return (signature[start : start + _BASE64_COLUMNS] for start in range(0, len(signature), _BASE64_COLUMNS))
+def _identity_pieces(identity: str) -> list[bytes]:
+    """i= as dkim-quoted-printable (RFC 6376 section 2.11), cut where it may be folded; none without one."""
+    if not identity:
+        return []
+    encoded = b"".join(
+        bytes((octet,)) if 0x21 <= octet <= 0x7E and octet not in b"=;" else b"=%02X" % octet
+        for octet in identity.encode("utf-8", "surrogateescape")
+    )
+    return [b" i=" + encoded + b";"]
 
 
-def _fold(pieces: Iterable[bytes]) -> bytes:
-    """The pieces on lines as full as may be, each further line after white space."""
-    lines = [b""]
-    column = len(FIELD_NAME) + 1
+def cut(octets: bytes, length: int) -> Iterable[bytes]:
+    """Pieces of this length, the last one shorter."""
+    return (octets[start : start + length] for start in range(0, len(octets), length))
+
+
+def fold(pieces: Iterable[bytes], column: int) -> tuple[bytes, int]:
+    """The pieces on lines as full as may be, the first from `column` on, each further one after white space.
+
+    With the column after the last piece.
+    """
+    folded: list[bytes] = []
     for piece in pieces:
-        if column + len(piece) > MAX_COLUMNS and lines[-1]:
-            lines.append(b"")
-            piece = b" " + piece.lstrip(b" ")  # noqa: PLW2901 -- the piece as it stands on its line
-            column = 0
-        lines[-1] += piece
+        if column + len(piece) > MAX_COLUMNS and column:
+            piece = CRLF + b" " + piece.lstrip(b" ")  # noqa: PLW2901 -- the piece as it stands on its line
+            column = -len(CRLF)
+        folded.append(piece)
         column += len(piece)
-    return CRLF.join(lines)
+    return b"".join(folded), column

@@ -1,0 +1,146 @@
+"""Private keys in files as operators keep them: read once each, refused where others could have read them.
+
+Knows files, their permissions and the account that the daemon becomes; what a key is, the room dkim/ knows.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from pathlib import Path
+
+from mailreeve_milter.dkim.crypto import (
+    MIN_RSA_BITS,
+    NEW_RSA_BITS,
+    KeyFormatError,
+    PrivateKey,
+    key_bits,
+    key_type,
+    load_private_key,
+)
+from mailreeve_policyd.errors import ConfigError
+from mailreeve_policyd.privileges import Account
+
+MAX_KEY_FILE_OCTETS = 65_536
+"""An RSA key of 16384 bits in PEM form has 12,500: more is another file."""
+
+log = logging.getLogger(__name__)
+
+
+class KeyFiles:
+    """The key files of one reading of the configuration; each is read once.
+
+    `account` is what the daemon becomes, None if it stays what it is.
+    """
+
+    def __init__(self, account: Account | None) -> None:
+        self._account = account
+        self._loaded: dict[Path, PrivateKey] = {}
+
+    def load(self, path: Path, where: tuple[str, str]) -> PrivateKey:
+        """The key in a file; `where` is the file and the place that name it, for the error.
+
+        Short RSA keys (under 2048 bits) are taken with a warning in the log.
+
+        Raises:
+            ConfigError: the file cannot be read by the daemon's user, or can be read or changed by
+                others, or holds no usable key.
+        """
+        if path not in self._loaded:
+            self._loaded[path] = _KeyFile(path, where, self._account).load()
+        return self._loaded[path]
+
+    def check(self, key: PrivateKey, path: Path, found: os.stat_result, where: tuple[str, str]) -> None:
+        """A key that stands in another file, such as a table, is held to the same.
+
+        Raises:
+            ConfigError: as `load`.
+        """
+        check_access(path, found, where, self._account)
+        check_length(key, f"{path}:{where[1]}", where)
+
+
+class _KeyFile:
+    """One key file, and how to speak of it."""
+
+    def __init__(self, path: Path, where: tuple[str, str], account: Account | None) -> None:
+        self._path = path
+        self._where = where
+        self._account = account
+
+    def load(self) -> PrivateKey:
+        try:
+            key = load_private_key(self._read())
+        except KeyFormatError as error:
+            raise self._error(
+                f"{self._path}: {error}",
+                "PEM with an RSA (PKCS#1, PKCS#8) or Ed25519 (PKCS#8) key, no password",
+            ) from None
+        check_length(key, str(self._path), self._where)
+        return key
+
+    def _error(self, problem: str, hint: str) -> ConfigError:
+        return ConfigError(*self._where, problem, hint)
+
+    def _read(self) -> bytes:
+        try:
+            # a pipe in the file's place must not make the daemon wait for somebody to write
+            with os.fdopen(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+                found = os.fstat(stream.fileno())
+                if not stat.S_ISREG(found.st_mode):
+                    raise self._error(f"{self._path} is no regular file", "name the file of the key")
+                check_access(self._path, found, self._where, self._account)
+                return stream.read(MAX_KEY_FILE_OCTETS)
+        except OSError as error:
+            raise self._error(
+                f"{self._path} cannot be read: {error.strerror}",
+                "`mailreeve keys new DOMAIN` makes keys; the daemon's user must be able to read them",
+            ) from None
+
+
+def check_access(path: Path, found: os.stat_result, where: tuple[str, str], account: Account | None) -> None:
+    """A private key is for its owner, and for a group that may read it; others must not even see it.
+
+    Raises:
+        ConfigError: it is not so, or the account cannot read it.
+    """
+    if found.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+        raise ConfigError(
+            *where,
+            f"others can read or change {path} (mode {stat.S_IMODE(found.st_mode):04o})",
+            f"chmod 0600 {path}; if it was exposed, make a new key and remove the old one from DNS",
+        )
+    if account and os.geteuid() == 0 and not _can_read(account, found):
+        raise ConfigError(
+            *where,
+            f"{account.name} cannot read {path}",
+            f"chown {account.name} {path}, or put {account.name} into its group and chmod 0640 {path}",
+        )
+
+
+def _can_read(account: Account, found: os.stat_result) -> bool:
+    """May the account, which the daemon becomes, read a file of this owner and mode?"""
+    if account.user == found.st_uid:
+        return bool(found.st_mode & stat.S_IRUSR)
+    groups = os.getgrouplist(account.name, account.group)
+    return found.st_gid in groups and bool(found.st_mode & stat.S_IRGRP)
+
+
+def check_length(key: PrivateKey, name: str, where: tuple[str, str]) -> None:
+    """Receivers ignore RSA keys under 1024 bits (RFC 8301 section 3.2); under 2048 the log warns.
+
+    Raises:
+        ConfigError: it is too short.
+    """
+    if key_type(key) != "rsa":
+        return
+    bits = key_bits(key)
+    if bits < MIN_RSA_BITS:
+        raise ConfigError(
+            *where,
+            f"{name}: an RSA key of {bits} bits is worth nothing to receivers",
+            f"make one of {NEW_RSA_BITS}: `mailreeve keys new DOMAIN`",
+        )
+    if bits < NEW_RSA_BITS:
+        log.warning("%s: an RSA key of %d bits; RFC 8301 recommends %d", name, bits, NEW_RSA_BITS)
