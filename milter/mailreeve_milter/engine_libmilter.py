@@ -24,13 +24,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import Milter
 
 from mailreeve_milter.answers import FAILED, Answer, Outcome, Response, format_reply_text
 from mailreeve_milter.conversation import Conversation
-from mailreeve_milter.message import HeaderField
+from mailreeve_milter.libmilter_context import Connection, Context, ContextMacros
 from mailreeve_milter.session import WANTED_MACROS, Macros
 from mailreeve_milter.surroundings import Surroundings
 from mailreeve_policyd.errors import ProtocolError
@@ -89,70 +89,6 @@ _MACRO_STAGES = {
 }
 
 
-class Context(Protocol):
-    """pymilter's context of one connection, as far as it is used here."""
-
-    def getpriv(self) -> Any:
-        """What `setpriv` was given; None before."""
-
-    def setpriv(self, private: object) -> object:
-        """Keep something for this connection."""
-
-    def getsymval(self, name: str) -> str | None:
-        """A macro. Raises UnicodeDecodeError where its value is no UTF-8."""
-
-    def setsymlist(self, stage: int, names: str) -> None:
-        """Ask for macros, while negotiating."""
-
-    def setreply(self, code: str, status: str, text: str) -> None:
-        """The reply that goes with a refusal."""
-
-    def addheader(self, name: str, value: str, index: int) -> None:
-        """Insert a field."""
-
-    def chgheader(self, name: str, occurrence: int, value: str | None) -> None:
-        """Change or (None) remove a field."""
-
-    def quarantine(self, reason: str) -> None:
-        """Have the message held."""
-
-
-class ContextMacros:
-    """The macros of a context; only for the callback that it is made in."""
-
-    __slots__ = ("_context",)
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def get(self, name: str, /) -> str | None:
-        """See session.Macros. pymilter decodes strictly; the octets are in its error."""
-        try:
-            return self._context.getsymval(name)
-        except UnicodeDecodeError as error:
-            return decode_wire(error.object)
-
-
-class Connection:
-    """What is kept of one connection of the MTA: its conversation and what was negotiated."""
-
-    __slots__ = ("actions", "conversation", "has_leading_space")
-
-    def __init__(self, conversation: Conversation, actions: int, steps: int) -> None:
-        self.conversation = conversation
-        self.actions = actions
-        self.has_leading_space = bool(steps & Milter.P_HDR_LEADSPC)
-
-    def value_from_wire(self, value: bytes) -> bytes:
-        """A field's value as it stood in the message; an older MTA has eaten the space."""
-        return value if self.has_leading_space else b" " + value
-
-    def value_to_wire(self, field: HeaderField) -> str:
-        """A field's value as the MTA wants it: folds as LF, and the space only if it does not add one."""
-        value = field.value if self.has_leading_space else field.value.removeprefix(b" ")
-        return value.replace(b"\r\n", b"\n").decode("utf-8", "replace")
-
-
 class Callbacks:
     """The callbacks of the process's one filter, for all of its connections."""
 
@@ -162,7 +98,12 @@ class Callbacks:
         self._open = 0
         self._negotiated = (NEEDED_ACTIONS, 0)
         stages = surroundings.stages
-        self._steps = Milter.P_NOUNKNOWN | Milter.P_NR_HDR | Milter.P_NR_EOH | Milter.P_NR_BODY
+        # What pymilter cannot decode ends before these callbacks. Where client or HELO are decided here it
+        # is deferred, or it would evade the rules. Elsewhere going on is right: the octets belong to no
+        # name that SPF could check, and to no field that is looked at.
+        self._defers_undecodable = bool(stages & {Stage.CONNECT, Stage.HELO})
+        self._steps = Milter.P_NOUNKNOWN | Milter.P_NR_EOH | Milter.P_NR_BODY
+        self._steps |= 0 if self._defers_undecodable else Milter.P_NR_HDR  # to defer needs an answer
         for stage, bits in _SILENT.items():
             self._steps |= 0 if stage in stages else bits
 
@@ -184,11 +125,8 @@ class Callbacks:
         Milter.set_abort_callback(self.abort)
         Milter.set_close_callback(self.close)
         Milter.register(NAME, unknown=None, data=self.data, negotiate=self.negotiate)
-        # What cannot be decoded ends before these callbacks. Where the answer could not be sent (see
-        # above) going on is right: the octets belong to no field that is looked at, and to no HELO name
-        # that SPF could check.
-        decides_early = Stage.CONNECT in self._surroundings.stages or Stage.HELO in self._surroundings.stages
-        Milter.set_exception_policy(Milter.TEMPFAIL if decides_early else Milter.CONTINUE)
+        policy = Milter.TEMPFAIL if self._defers_undecodable else Milter.CONTINUE
+        Milter.set_exception_policy(policy)
 
     # -- the connection -------------------------------------------------------------------------------
 
@@ -208,7 +146,12 @@ class Callbacks:
         return int(Milter.CONTINUE)
 
     def _begin(self, context: Context) -> Connection:
-        connection = Connection(Conversation(self._surroundings), *self._negotiated)
+        actions, steps = self._negotiated
+        connection = Connection(
+            Conversation(self._surroundings),
+            can_quarantine=bool(actions & Milter.QUARANTINE),
+            has_leading_space=bool(steps & Milter.P_HDR_LEADSPC),
+        )
         with self._lock:
             self._open += 1
         context.setpriv(connection)
@@ -267,7 +210,7 @@ class Callbacks:
             context,
             lambda one: one.conversation.header(name.encode("utf-8"), one.value_from_wire(value)),
         )
-        return int(Milter.NOREPLY)
+        return int(Milter.CONTINUE if self._defers_undecodable else Milter.NOREPLY)
 
     def end_of_headers(self, context: Context) -> int:
         """The empty line."""
@@ -316,7 +259,7 @@ def give_answer(context: Context, response: Response) -> int:
 
 def carry_out(context: Context, connection: Connection, outcome: Outcome) -> int:
     """Change the message as the outcome says, and give its answer. At end-of-message only."""
-    if outcome.quarantine is not None and not connection.actions & Milter.QUARANTINE:
+    if outcome.quarantine is not None and not connection.can_quarantine:
         log.error("a message is to be held, and the MTA cannot: it is deferred")
         return give_answer(context, FAILED)
     for removal in outcome.removals:
