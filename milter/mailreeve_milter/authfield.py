@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 from mailreeve_milter.message import HeaderField
 from mailreeve_policyd.authres import MethodResult
@@ -39,6 +40,8 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]+\Z")
 _ADDRESS = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]*@[A-Za-z0-9_](?:[A-Za-z0-9_.\-]*[A-Za-z0-9_])?\Z")
 # No space, ; ( ) " \ < > or comma, and = only where base64 ends
 _HARMLESS = re.compile(r"[!#$%&'*+\-./0-9:?@A-Z\[\]^_`a-z{|}~]+={0,2}\Z")
+_PLAIN_REASON = re.compile(r"[ !#$%&'*+,\-./0-9:?@A-Z\[\]^_`a-z{|}~]*\Z")
+_UNSHOWN = re.compile(r"[^ -~]")
 _HARMLESS_REASON = str.maketrans(
     {";": ",", "=": ":", "(": "[", ")": "]", '"': "'", "\\": "/", "<": "[", ">": "]"}
 )
@@ -76,14 +79,14 @@ def _format_result(result: MethodResult) -> Iterator[str]:
     for name, value in result.properties.items():
         written = _format_property(value)
         if written is not None:
-            ptype, _, property_name = name.partition(".")
-            yield f"{_keyword(ptype)}.{_keyword(property_name)}={written}"
+            yield f"{_property_name(name)}={written}"
 
 
 def _format_reason(text: str) -> str:
-    readable = text[: MAX_REASON_CHARACTERS + 1].translate(_HARMLESS_REASON)
-    visible = "".join(character if " " <= character <= "~" else "?" for character in readable)
-    return f'"{visible[:MAX_REASON_CHARACTERS]}"'
+    readable = text[:MAX_REASON_CHARACTERS]
+    if _PLAIN_REASON.match(readable) is None:
+        readable = _UNSHOWN.sub("?", readable.translate(_HARMLESS_REASON))
+    return f'"{readable}"'
 
 
 def _format_property(value: str) -> str | None:
@@ -100,10 +103,17 @@ def _format_value(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+@lru_cache(maxsize=256)  # they are ours, a few dozen
 def _keyword(text: str) -> str:
     if _KEYWORD.match(text) is None:
         raise ValueError(f"no keyword of RFC 8601: {text!r}")
     return text
+
+
+@lru_cache(maxsize=256)
+def _property_name(name: str) -> str:
+    ptype, _, property_name = name.partition(".")
+    return f"{_keyword(ptype)}.{_keyword(property_name)}"
 
 
 def _wrap(pieces: Iterable[str]) -> list[str]:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 MAX_RECORD_OCTETS = 8192
 """Longer text is no record; honest ones stay under 500."""
+
+
+REMEMBERED_RECORDS = 1024
+"""Texts whose values are kept: what many messages ask for is read once. A megabyte."""
+
+MAX_REMEMBERED_OCTETS = 512
+"""Longer texts are read each time."""
 
 
 class Disposition(Enum):
@@ -75,6 +83,10 @@ def parse_record(text: bytes) -> DmarcRecord | None:
 
     Unknown tags are ignored, and so are `pct`, `rf` and `ri`; of a tag that stands twice the first holds.
     """
+    return _parse_once(text) if len(text) <= MAX_REMEMBERED_OCTETS else _parse(text)
+
+
+def _parse(text: bytes) -> DmarcRecord | None:
     version = _VERSION.match(text[:MAX_RECORD_OCTETS])
     if version is None or len(text) > MAX_RECORD_OCTETS:
         return None
@@ -95,6 +107,9 @@ def parse_record(text: bytes) -> DmarcRecord | None:
         ruf=ruf,
         fo=tags.get("fo", "0").lower(),
     )
+
+
+_parse_once = lru_cache(maxsize=REMEMBERED_RECORDS)(_parse)
 
 
 def _parse_tags(text: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -30,6 +31,11 @@ MAX_RECORDS = 10
 
 MAX_RECORD_OCTETS = 8192
 """A record with an RSA key of 16384 bits has 2,800."""
+
+
+REMEMBERED_KEYS = 512
+"""Records and keys that are kept as values: reading one takes longer than verifying with it. They take a
+megabyte as a rule, and 10 if all are as large as they may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,15 @@ def parse_key_record(record: bytes) -> KeyRecord:
     )
 
 
+@lru_cache(maxsize=REMEMBERED_KEYS)
+def _parse_once(record: bytes) -> KeyRecord | str:
+    """The record, or what is wrong with it."""
+    try:
+        return parse_key_record(record)
+    except ProtocolError as error:
+        return str(error)
+
+
 def lookup_key(resolver: Resolver, signature: Signed) -> UsableKey | Finding:
     """The key that the signature names, or why there is none for it (section 6.1.2). One TXT question."""
     try:
@@ -127,10 +142,11 @@ def _choose(records: tuple[bytes, ...], signature: Signed) -> KeyRecord | Findin
     read: list[KeyRecord] = []
     problem = "no key record"
     for record in sorted(records)[:MAX_RECORDS]:
-        try:
-            read.append(parse_key_record(record))
-        except ProtocolError as error:
-            problem = str(error)
+        parsed = _parse_once(record) if len(record) <= MAX_RECORD_OCTETS else "the key record is too long"
+        if isinstance(parsed, KeyRecord):
+            read.append(parsed)
+        else:
+            problem = parsed
     if not read:
         return Finding("permerror", problem)
     fitting = [record for record in read if record.key_type == signature.algorithm.key_type]
@@ -151,6 +167,7 @@ def _judge(record: KeyRecord, signature: Signed) -> Finding | None:
     return None
 
 
+@lru_cache(maxsize=REMEMBERED_KEYS)
 def _load(record: KeyRecord) -> UsableKey | Finding:
     try:
         key: PublicKey = (
