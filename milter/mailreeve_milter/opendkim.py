@@ -39,7 +39,7 @@ class _Request:
 class OpenDkimTables:
     """Both tables. `multiple` is MultipleSignatures."""
 
-    def __init__(self, requests: _SigningTable, keys: KeyTable, *, multiple: bool) -> None:
+    def __init__(self, requests: SigningTable, keys: KeyTable, *, multiple: bool) -> None:
         self._requests = requests
         self._keys = keys
         self._multiple = multiple
@@ -68,7 +68,7 @@ def load_tables(
         ConfigError: a file cannot be read, a line has a mistake or names a key that there is not, or
             a key cannot be used; with the file and the line.
     """
-    requests = _SigningTable(read_table(signing_table, folder))
+    requests = SigningTable(read_table(signing_table, folder))
     keys = KeyTable(read_table(key_table, folder))
     names = {request.key_name for request in requests}
     keys.load(names, files)
@@ -82,7 +82,7 @@ def load_tables(
     return OpenDkimTables(requests, keys, multiple=multiple)
 
 
-class _SigningTable:
+class SigningTable:
     """The SigningTable. Authors are compared without case."""
 
     def __init__(self, file: TableFile) -> None:

@@ -72,6 +72,11 @@ def read_table(told: str, folder: Path) -> TableFile:
         raise ConfigError(str(path), "", f"cannot be read: {error.strerror}", hint) from None
     if len(octets) > MAX_TABLE_OCTETS:
         raise ConfigError(str(path), "", f"is larger than {MAX_TABLE_OCTETS} octets: no table of keys")
+    return parse_table(octets, path, status, has_patterns=has_patterns)
+
+
+def parse_table(octets: bytes, path: Path, status: os.stat_result, *, has_patterns: bool) -> TableFile:
+    """The octets of a table; `path` and `status` are those of its file. Raises as `read_table`."""
     table = TableFile(path, has_patterns, tuple(_lines(decode_wire(octets))), status)
     for line in table.lines:
         _check_key(table, line)

@@ -23,6 +23,7 @@ SERVERS = (
     "libsasl2-modules",
     "libsasl2-modules-db",
     "libmail-dkim-perl",  # a DKIM verifier that shares no code with ours
+    "opendkim",  # another one, and what its tables of keys mean
 )
 # their programs or libraries come from the machine, or are of use only to maintainer scripts
 NOT_UNPACKED = frozenset(

@@ -1,8 +1,11 @@
-"""Signing; every signature is verified by dkimpy and by Mail::DKIM, which share no code with ours."""
+"""Signing; every signature is verified by dkimpy, Mail::DKIM and OpenDKIM, which share no code with ours."""
 
 import base64
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dkim
 import pytest
@@ -10,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailreeve_milter.dkim import SigningKey, SigningOptions, start_signing, start_verification
+from mailreeve_milter.dkim.canonical import Canonicalization
 from mailreeve_milter.dkim.crypto import PrivateKey, load_private_key
 from mailreeve_milter.dkim.key_record import format_key_record
 from mailreeve_milter.dkim.sign import MAX_COLUMNS, MAX_FIELDS_A_NAME, NEVER_SIGNED, SIGNED_NAMES
@@ -17,7 +21,7 @@ from mailreeve_milter.dkim.taglist import parse_tag_list, split_list
 from mailreeve_milter.message import HeaderField
 from mailreeve_policyd.resolver import ZoneResolver
 from mailreeve_policyd.smtp import parse_domain
-from tests.lab import dkim_verifier
+from tests.lab import dkim_verifier, opendkim
 from tests.lab.dns import DnsServer
 from tests.milterd.dkim_messages import NOW, join_message
 from tests.milterd.test_dkim_crypto import VECTOR_KEYS
@@ -60,10 +64,11 @@ def sign(
     keys: Sequence[SigningKey] = KEYS,
     options: SigningOptions | None = None,
     body: bytes = BODY,
+    now: datetime = NOW,
 ) -> tuple[HeaderField, ...]:
     signing = start_signing(fields, keys, options)
     signing.update(body)
-    return signing.finish(NOW)
+    return signing.finish(now)
 
 
 def signed_names(field: HeaderField) -> list[str]:
@@ -111,6 +116,25 @@ def test_mail_dkim_accepts_them() -> None:
     assert [(signature.selector, signature.result) for signature in found] == [("r1", "pass"), ("r2", "pass")]
 
 
+@pytest.mark.system
+@pytest.mark.parametrize("header", Canonicalization)
+@pytest.mark.parametrize("body", Canonicalization)
+def test_opendkim_accepts_them(header: Canonicalization, body: Canonicalization, tmp_path: Path) -> None:
+    """OpenDKIM verifies RSA and Ed25519 in every canonical form, with x= and i=, and none that changed."""
+    options = SigningOptions(header=header, body=body, valid_for=timedelta(days=7))
+    keys = [replace(key, identity="news+a@lists.example.org") for key in KEYS]
+    fields = [field for field in FIELDS if field.value[:1] == b" "]  # it mistakes a fold behind the colon
+    signed = sign(fields, keys, options, now=datetime.now(UTC))
+    records = {f"{key.selector}._domainkey.example.org": record_of(key) for key in KEYS}
+
+    good = opendkim.verify(join_message([*signed, *fields], BODY), records, tmp_path)
+    bad = opendkim.verify(join_message([*signed, *fields], BODY.replace(b"wor", b"for")), records, tmp_path)
+
+    assert [(one.selector, one.result) for one in good] == [("r1", "pass"), ("r2", "pass"), ("e1", "pass")]
+    assert [one.result for one in bad] == ["fail"] * 3
+    assert verified_by_dkimpy([*signed, *fields]) == [True, True, True]
+
+
 @settings(max_examples=40)
 @given(
     st.lists(st.sampled_from([b"\r\n", b" ", b"\t", b"x", b"\xc3\xbc", b"--"])).map(b"".join),
@@ -145,6 +169,53 @@ def test_what_is_signed() -> None:
     expected = "from from subject date to list-unsubscribe list-unsubscribe-post"
 
     assert signed_names(sign()[0]) == expected.split()
+
+
+def test_a_list_of_fields_takes_the_place_of_the_usual_one() -> None:
+    """Only the named fields are signed, and From, first, whether it is named or not."""
+    options = SigningOptions(names=(b"x-mailer", b"subject", b"x-absent"))
+
+    assert signed_names(sign(options=options)[0]) == ["from", "from", "x-mailer", "subject"]
+
+
+@pytest.mark.parametrize("header", Canonicalization)
+@pytest.mark.parametrize("body", Canonicalization)
+def test_each_canonical_form_can_be_asked_for(header: Canonicalization, body: Canonicalization) -> None:
+    """c= says what was done, to the header and to the body."""
+    signed = sign(options=SigningOptions(header=header, body=body))
+
+    assert {parse_tag_list(field.value)["c"] for field in signed} == {f"{header.value}/{body.value}"}
+    assert verified_by_us([*signed, *FIELDS]) == ["pass", "pass", "pass"]
+    respaced = verified_by_us([*signed, *FIELDS], BODY.replace(b"\tworld", b" world"))
+    assert set(respaced) == {"pass" if body is Canonicalization.RELAXED else "fail"}
+
+
+def test_an_expiry_stands_behind_the_time() -> None:
+    """x= is t= and the time that signatures are valid for; beyond it they do not pass."""
+    (signature,) = sign(keys=[RSA], options=SigningOptions(valid_for=timedelta(hours=120)))
+
+    tags = parse_tag_list(signature.value)
+    assert int(tags["x"]) - int(tags["t"]) == 120 * 3600
+    verification = start_verification([signature, *FIELDS], ORG, 8)
+    verification.update(BODY)
+    (outcome,) = verification.finish(ZONE, NOW + timedelta(hours=122))
+    assert outcome.result.result == "policy"
+
+
+@pytest.mark.parametrize(
+    ("identity", "written"),
+    [
+        ("@example.org", "@example.org"),
+        ("a;b=c@mail.example.org", "a=3Bb=3Dc@mail.example.org"),
+        ("gr\u00fc\u00dfe x@example.org", "gr=C3=BC=C3=9Fe=20x@example.org"),
+    ],
+)
+def test_an_identity_is_written_as_the_rfc_wants(identity: str, written: str) -> None:
+    """i= is dkim-quoted-printable (RFC 6376 section 2.11), and verifies."""
+    signed = sign(keys=[replace(RSA, identity=identity)])
+
+    assert parse_tag_list(signed[0].value)["i"] == written
+    assert verified_by_us([*signed, *FIELDS]) == ["pass"]
 
 
 def test_what_is_never_signed() -> None:
