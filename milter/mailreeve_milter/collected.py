@@ -43,7 +43,7 @@ class CollectedHeader:
         """One field as the MTA gives it: `value` with its leading space, folds as LF or CRLF."""
         field = field_from_milter(name, value)
         self.octets += len(name) + len(field.value) + 3  # the colon and the line's end
-        if field.lower_name == RESULTS_FIELD:
+        if len(name) == len(RESULTS_FIELD) and name.lower() == RESULTS_FIELD:
             self._results_seen += 1
             if self._claims(field.value):
                 self.claimed.append(self._results_seen)

@@ -37,7 +37,7 @@ def canonical_field(field: HeaderField, canonicalization: Canonicalization) -> b
     if canonicalization is Canonicalization.SIMPLE:
         return field.raw
     value = _reduce(field.value.replace(CRLF, b"")).strip(b" ")
-    return field.lower_name.rstrip(b" \t") + b":" + value + CRLF
+    return b"%b:%b\r\n" % (field.name.lower().rstrip(b" \t"), value)
 
 
 def _reduce(octets: bytes) -> bytes:

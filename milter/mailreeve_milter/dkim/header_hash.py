@@ -20,10 +20,11 @@ class SignedHeader:
 
     def __init__(self, fields: Sequence[HeaderField]) -> None:
         self._fields = fields
-        self._canonical: dict[tuple[int, Canonicalization], bytes] = {}
-        self._positions: dict[bytes, list[int]] = defaultdict(list)  # top down
+        self._canonical: dict[Canonicalization, dict[int, bytes]] = {}
+        positions: dict[bytes, list[int]] = defaultdict(list)  # top down
         for position, field in enumerate(fields):
-            self._positions[field.lower_name.rstrip(b" \t")].append(position)
+            positions[field.name.lower().rstrip(b" \t")].append(position)
+        self._positions = positions
 
     def count(self, name: bytes) -> int:
         """How many fields of this lower-case name there are."""
@@ -51,14 +52,11 @@ class SignedHeader:
         leave_out: int | None = None,
     ) -> bytes:
         """SHA-256 of the selected fields and of the signature's own, whose b= the caller has emptied."""
-        octets = [
-            self._canonical_at(position, canonicalization) for position in self.select(names, leave_out)
-        ]
+        made = self._canonical.setdefault(canonicalization, {})
+        octets = []
+        for position in self.select(names, leave_out):
+            if position not in made:
+                made[position] = canonical_field(self._fields[position], canonicalization)
+            octets.append(made[position])
         octets.append(canonical_field(signature, canonicalization).removesuffix(CRLF))
         return hashlib.sha256(b"".join(octets)).digest()
-
-    def _canonical_at(self, position: int, canonicalization: Canonicalization) -> bytes:
-        key = (position, canonicalization)
-        if key not in self._canonical:
-            self._canonical[key] = canonical_field(self._fields[position], canonicalization)
-        return self._canonical[key]

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from dkim.canonicalization import CanonicalizationPolicy, InvalidCanonicalizationPolicyError
 
@@ -23,6 +24,12 @@ FIELD_NAME = b"DKIM-Signature"
 
 MAX_SIGNED_NAMES = 1000
 """Names in h=. Real ones hold up to a hundred; each costs one step."""
+
+REMEMBERED_NAMES = 256
+"""Values of h= that are kept: what a sender's software signs is the same in all of its messages."""
+
+MAX_REMEMBERED_CHARACTERS = 512
+"""Longer ones are read each time."""
 
 MAX_IDENTITY_CHARACTERS = 320
 """i=: a local part of 64, the @ and a domain of 255 (RFC 5321 section 4.5.3.1)."""
@@ -205,12 +212,18 @@ def _parse_body_hash(tags: Mapping[str, str]) -> bytes:
 
 
 def _parse_forms(tags: Mapping[str, str]) -> tuple[Canonicalization, BodyForm]:
+    header, body = _parse_canonicalization(tags.get("c", "simple/simple"))
+    return header, BodyForm(body, _parse_number(tags, "l", _LENGTH))
+
+
+@lru_cache(maxsize=16)  # there are six that are no error
+def _parse_canonicalization(text: str) -> tuple[Canonicalization, Canonicalization]:
     try:
-        policy = CanonicalizationPolicy.from_c_value(encode_wire(tags.get("c", "simple/simple")))
+        policy = CanonicalizationPolicy.from_c_value(encode_wire(text))
     except InvalidCanonicalizationPolicyError as error:
         raise UnknownMethodError("the canonicalization (c=) is not known") from error
     header, _, body = policy.to_c_value().decode("ascii").partition("/")
-    return Canonicalization(header), BodyForm(Canonicalization(body), _parse_number(tags, "l", _LENGTH))
+    return Canonicalization(header), Canonicalization(body)
 
 
 def _parse_times(tags: Mapping[str, str]) -> tuple[int | None, int | None]:
@@ -239,7 +252,12 @@ def _check_query_method(tags: Mapping[str, str]) -> None:
 
 
 def _parse_signed_names(tags: Mapping[str, str]) -> tuple[bytes, ...]:
-    names = split_list(_required(tags, "h"))
+    text = _required(tags, "h")
+    return _read_names_once(text) if len(text) <= MAX_REMEMBERED_CHARACTERS else _read_names(text)
+
+
+def _read_names(text: str) -> tuple[bytes, ...]:
+    names = split_list(text)
     if len(names) > MAX_SIGNED_NAMES:
         raise ProtocolError("h= names too many header fields")
     if not all(_FIELD_NAME.match(name) for name in names):
@@ -248,6 +266,9 @@ def _parse_signed_names(tags: Mapping[str, str]) -> tuple[bytes, ...]:
     if b"from" not in lowered:
         raise ProtocolError("From is not signed (h=)")
     return lowered
+
+
+_read_names_once = lru_cache(maxsize=REMEMBERED_NAMES)(_read_names)
 
 
 def _parse_identity_domain(tags: Mapping[str, str], domain: Domain) -> Domain:
