@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailreeve_policyd.errors import StoreError
-from mailreeve_policyd.limits_sqlite import SqliteStore, pack_buckets, unpack_buckets
-from tests.policyd import hammer
+from mailreeve_policyd.limits_sqlite import SqliteStore
+from mailreeve_policyd.limits_sqlite_batch import pack_buckets, unpack_buckets
 from tests.policyd.hammer import answers, go, start, used
 from tests.policyd.limit_stores import SECOND, HandClock, charge_of, fresh_key, messages
 

@@ -37,7 +37,9 @@ def fill(connection: sqlite3.Connection, ends: int, rows: int) -> None:
         "INSERT INTO counter VALUES (?, ?, ?)", [(name, ends, bytes(20)) for name in names]
     )
     connection.executemany("INSERT INTO member VALUES (?, ?, ?)", [(name, name, ends) for name in names])
-    connection.executemany("INSERT INTO mark VALUES (?, ?)", [(place - rows // 2, ends) for place in places])
+    connection.executemany(
+        "INSERT INTO mark VALUES (?, ?, x'')", [(place - rows // 2, ends) for place in places]
+    )
     connection.execute("COMMIT")
 
 
@@ -45,7 +47,7 @@ def sweep(connection: sqlite3.Connection, rows: int) -> None:
     """As many charges as sweep so many rows of each table."""
     cleaner = Sweep()
     for _ in range((rows // SWEEP_ROWS + 2) * SWEEP_EVERY):
-        cleaner.after_charge(connection, NOW)
+        cleaner.after_charges(connection, NOW)
 
 
 def counts(connection: sqlite3.Connection) -> list[int]:
@@ -78,7 +80,7 @@ def test_one_charge_sweeps_a_bounded_number_of_rows(connection: sqlite3.Connecti
     fill(connection, NOW, rows=1000)
     cleaner = Sweep(charges=SWEEP_EVERY - 1)
 
-    cleaner.after_charge(connection, NOW)
+    cleaner.after_charges(connection, NOW)
 
     assert counts(connection) == [1000 - SWEEP_ROWS] * 3
 
@@ -89,7 +91,7 @@ def test_sweeping_begins_again_at_the_end(connection: sqlite3.Connection) -> Non
     cleaner = Sweep()
     for now in (NOW, NOW + 1):
         for _ in range(5 * SWEEP_EVERY):
-            cleaner.after_charge(connection, now)
+            cleaner.after_charges(connection, now)
 
     assert counts(connection) == [0, 0, 0]
 

@@ -1,0 +1,274 @@
+"""What one write transaction of the embedded store reads and writes: rows to windows, windows to rows.
+
+Knows how counters, members and marks lie in the file, and that several calls share a transaction: each
+counter is read once and written once, however many calls count under it. Knows no file and no lock.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from struct import Struct
+
+from mailreeve_policyd.limits import Charge, Unit, Usage
+from mailreeve_policyd.limits_judge import judge
+from mailreeve_policyd.limits_window import (
+    MICROSECONDS,
+    Buckets,
+    bucket_of,
+    bucket_to_leave,
+    leaves_at,
+    period_seconds,
+    units_in,
+    with_units,
+    within_window,
+)
+
+KEY_OCTETS = 8
+"""Of a key's 16, beside a mark: only the keys that one message counts under must not meet there."""
+
+_COUNTED = Struct(f"<{KEY_OCTETS}sq")
+
+
+class Batch:
+    """One write transaction; `now` is its moment and `remember` the time of a mark, in microseconds."""
+
+    def __init__(self, connection: sqlite3.Connection, now: int, remember: int) -> None:
+        self.connection = connection
+        self.now = now
+        self._remember = remember
+        self._buckets: dict[bytes, Buckets] = {}
+        self._ends: dict[bytes, int] = {}
+        self._marks: dict[bytes, _Mark] = {}
+
+    def charge(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
+        """LimitStore.charge, seeing the calls before it. What it counts is in the file after `write`."""
+        judgement = judge(charges, self.now, self._window_of, self._is_marked)
+        if not judgement.refused:
+            for window in judgement.windows.values():
+                window.write()
+            for key, mark in judgement.marks:
+                self._mark(mark).add(key)
+        return judgement.usages
+
+    def usage(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
+        """LimitStore.usage, seeing the calls before it."""
+        return judge(charges, self.now, self._window_of, self._is_marked).usages
+
+    def write(self) -> None:
+        """Write what the calls came to."""
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO counter VALUES (?, ?, ?)",
+            [(key, ends, pack_buckets(self._buckets[key])) for key, ends in self._ends.items()],
+        )
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO mark VALUES (?, ?, ?)",
+            [mark.row() for mark in self._marks.values() if mark.has_grown],
+        )
+
+    def buckets(self, key: bytes) -> Buckets:
+        """A counter, as the file or a call before has it."""
+        found = self._buckets.get(key)
+        if found is None:
+            row = self.connection.execute("SELECT buckets FROM counter WHERE key = ?", (key,)).fetchone()
+            found = self._buckets[key] = [] if row is None else unpack_buckets(row[0])
+        return found
+
+    def set_buckets(self, key: bytes, buckets: Buckets, ends: int) -> None:
+        """A counter, as it is to be written."""
+        self._buckets[key] = buckets
+        self._ends[key] = ends
+
+    def _window_of(self, charge: Charge) -> _Counter | _Members:
+        return _Members(self, charge) if charge.limit.unit is Unit.DISTINCT else _Counter(self, charge)
+
+    def _is_marked(self, key: bytes, mark: bytes) -> bool:
+        return self._mark(mark).holds(key)
+
+    def _mark(self, mark: bytes) -> _Mark:
+        found = self._marks.get(mark)
+        if found is None:
+            number = _mark_id(mark)
+            row = self.connection.execute("SELECT keys FROM mark WHERE id = ?", (number,)).fetchone()
+            packed = b"" if row is None else row[0]
+            found = self._marks[mark] = _Mark(number, packed, self.now, self._remember)
+        return found
+
+
+class _Mark:
+    """What a mark was counted under, each with the first moment at which that is forgotten.
+
+    A row a mark and not a row a counter: a request has one or two marks and many counters, and each row
+    is a page to be written.
+    """
+
+    __slots__ = ("_counted", "_id", "_new_ends", "has_grown")
+
+    def __init__(self, number: int, packed: bytes, now: int, remember: int) -> None:
+        self._id = number
+        self._new_ends = now + remember
+        # what ends later than a whole time from now was written before the clock was set back
+        latest = now + 2 * remember
+        self._counted = {key: ends for key, ends in unpack_counted(packed) if now < ends <= latest}
+        self.has_grown = False
+
+    def holds(self, key: bytes) -> bool:
+        return key[:KEY_OCTETS] in self._counted
+
+    def add(self, key: bytes) -> None:
+        self._counted[key[:KEY_OCTETS]] = self._new_ends
+        self.has_grown = True
+
+    def row(self) -> tuple[int, int, bytes]:
+        return self._id, max(self._counted.values()), pack_counted(self._counted)
+
+
+class _Counter:
+    """A key that counts messages, recipients or bytes (limits_judge.Window)."""
+
+    __slots__ = ("_batch", "_buckets", "_current", "_key", "_period", "added", "held")
+
+    def __init__(self, batch: Batch, charge: Charge) -> None:
+        self._batch = batch
+        self._key = charge.key
+        self._period = period_seconds(charge.limit)
+        self._current = bucket_of(batch.now, self._period)
+        self._buckets = within_window(batch.buckets(charge.key), self._current)
+        self.held = units_in(self._buckets)
+        self.added = 0
+
+    def weight(self, charge: Charge) -> int:
+        return charge.amount
+
+    def asked(self, charge: Charge) -> int:
+        return self.added + charge.amount
+
+    def add(self, charge: Charge) -> None:
+        self.added += charge.amount
+
+    def frees(self, charge: Charge, surplus: int) -> int:
+        del charge
+        return leaves_at(bucket_to_leave(self._buckets, surplus), self._period)
+
+    def write(self) -> None:
+        if self.added:
+            buckets = with_units(self._buckets, self._current, self.added)
+            self._batch.set_buckets(self._key, buckets, leaves_at(self._current, self._period))
+
+
+class _Members:
+    """A key that counts distinct values, each by when it was last let through (limits_judge.Window).
+
+    A member is in the window up to and including `ends`, one period after it was last seen.
+    """
+
+    __slots__ = ("_connection", "_ends", "_key", "_now", "_seen", "added", "held")
+
+    def __init__(self, batch: Batch, charge: Charge) -> None:
+        self._connection = batch.connection
+        self._key = charge.key
+        self._now = batch.now
+        self._ends = self._now + period_seconds(charge.limit) * MICROSECONDS
+        self._seen: set[bytes] = set()
+        (self.held,) = self._connection.execute(
+            "SELECT count(*) FROM member WHERE key = ? AND ends >= ?", (self._key, self._now)
+        ).fetchone()
+        self.added = 0
+
+    def weight(self, charge: Charge) -> int:
+        member = _member(charge)
+        return 0 if member in self._seen or self._is_held(member) else 1
+
+    def add(self, charge: Charge) -> None:
+        self.added += self.weight(charge)
+        self._seen.add(_member(charge))
+
+    def asked(self, charge: Charge) -> int:
+        return len(self._seen | {_member(charge)})
+
+    def frees(self, charge: Charge, surplus: int) -> int:
+        staying = self._seen | {_member(charge)}
+        oldest_first = self._connection.execute(
+            "SELECT member, ends FROM member WHERE key = ? AND ends >= ? ORDER BY ends LIMIT ?",
+            (self._key, self._now, surplus + len(staying)),
+        )
+        leaving = [ends for member, ends in oldest_first if member not in staying]
+        soonest: int = min(leaving[surplus - 1], self._ends)
+        return soonest + 1
+
+    def write(self) -> None:
+        if not self._seen:
+            return
+        self._connection.execute("DELETE FROM member WHERE key = ? AND ends < ?", (self._key, self._now))
+        # seen after now: before the clock was set back
+        self._connection.execute(
+            "UPDATE member SET ends = ? WHERE key = ? AND ends > ?", (self._ends, self._key, self._ends)
+        )
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO member VALUES (?, ?, ?)",
+            [(self._key, member, self._ends) for member in self._seen],
+        )
+
+    def _is_held(self, member: bytes) -> bool:
+        return (
+            self._connection.execute(
+                "SELECT 1 FROM member WHERE key = ? AND member = ? AND ends >= ?",
+                (self._key, member, self._now),
+            ).fetchone()
+            is not None
+        )
+
+
+def _member(charge: Charge) -> bytes:
+    if charge.member is None:
+        raise ValueError(f"rule {charge.rule}: a distinct limit without a member")
+    return charge.member
+
+
+def _mark_id(mark: bytes) -> int:
+    """64 bits: of four million marks that live, a new one meets another once in 10^12."""
+    return int.from_bytes(blake2b(mark, digest_size=8).digest(), "big", signed=True)
+
+
+def pack_counted(counted: Mapping[bytes, int]) -> bytes:
+    """What a mark was counted under: KEY_OCTETS of each key and its end (8 bytes)."""
+    return b"".join(_COUNTED.pack(key, ends) for key, ends in counted.items())
+
+
+def unpack_counted(packed: bytes) -> Iterator[tuple[bytes, int]]:
+    """What `pack_counted` packed.
+
+    Raises:
+        sqlite3.DatabaseError: the file is damaged.
+    """
+    if len(packed) % _COUNTED.size:
+        raise sqlite3.DatabaseError(f"a mark of {len(packed)} bytes")
+    return _COUNTED.iter_unpack(packed)
+
+
+@lru_cache(maxsize=128)
+def _layout(count: int) -> Struct:
+    """The newest bucket (8 bytes), the age of each before it (1 byte), the units of each (8 bytes)."""
+    return Struct(f"<q{count}B{count}Q")
+
+
+def pack_buckets(buckets: Buckets) -> bytes:
+    """A counter as bytes; it must not be empty."""
+    newest = buckets[-1][0]
+    ages = [newest - bucket for bucket, _ in buckets]
+    return _layout(len(buckets)).pack(newest, *ages, *[units for _, units in buckets])
+
+
+def unpack_buckets(packed: bytes) -> Buckets:
+    """What `pack_buckets` packed.
+
+    Raises:
+        sqlite3.DatabaseError: the file is damaged.
+    """
+    count, rest = divmod(len(packed) - 8, 9)
+    if count < 1 or rest:
+        raise sqlite3.DatabaseError(f"a counter of {len(packed)} bytes")
+    newest, *fields = _layout(count).unpack(packed)
+    return [(newest - age, units) for age, units in zip(fields[:count], fields[count:], strict=True)]

@@ -1,0 +1,125 @@
+"""How calls share a write transaction of the embedded store, and how what they count lies in the file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailreeve_policyd.limits import Charge
+from mailreeve_policyd.limits_sqlite_batch import Batch, pack_counted, unpack_counted
+from mailreeve_policyd.limits_sqlite_file import open_file
+from tests.policyd.limit_stores import SECOND, charge_of, distinct, messages
+
+NOW = 1_700_000_000 * SECOND
+REMEMBER = 3600 * SECOND
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """A limits file, opened."""
+    with closing(open_file(tmp_path / "limits.sqlite")) as opened:
+        yield opened
+
+
+def passes(batch: Batch, charge: Charge) -> bool:
+    """Charge one limit alone."""
+    (usage,) = batch.charge([charge])
+    return not usage.exceeded
+
+
+def test_a_call_sees_those_before_it(connection: sqlite3.Connection) -> None:
+    """Of three calls in one transaction under a limit of two, the third is refused."""
+    charge = charge_of(messages(2))
+    batch = Batch(connection, NOW, REMEMBER)
+
+    assert [passes(batch, charge) for _ in range(3)] == [True, True, False]
+    assert batch.usage([charge])[0].used == 2
+
+
+def test_members_are_seen_by_later_calls(connection: sqlite3.Connection) -> None:
+    """A value that a call before counted is not counted again, another one is too many."""
+    first, again, other = (charge_of(distinct(1), key=b"k" * 16, value=value) for value in "aab")
+    batch = Batch(connection, NOW, REMEMBER)
+
+    assert [passes(batch, charge) for charge in (first, again, other)] == [True, True, False]
+
+
+def test_a_mark_of_a_call_before_is_known(connection: sqlite3.Connection) -> None:
+    """The same message under the same key counts once, under another key it counts there."""
+    here = charge_of(messages(1), mark="message")
+    there = charge_of(messages(1), mark="message")
+    batch = Batch(connection, NOW, REMEMBER)
+
+    assert [passes(batch, charge) for charge in (here, here, there)] == [True, True, True]
+    assert not passes(batch, charge_of(messages(1), key=there.key))
+
+
+def test_a_refused_call_leaves_nothing(connection: sqlite3.Connection) -> None:
+    """Neither for the calls after it nor in the file: no counter, no mark."""
+    kept, refused = charge_of(messages(5), mark="message"), charge_of(messages(0), mark="message")
+    batch = Batch(connection, NOW, REMEMBER)
+    batch.charge([kept, refused])
+    batch.write()
+
+    assert batch.usage([kept])[0].used == 1  # what it would come to, counting now
+    assert connection.execute("SELECT count(*) FROM counter").fetchone() == (0,)
+    assert connection.execute("SELECT count(*) FROM mark").fetchone() == (0,)
+
+
+def test_the_next_transaction_reads_what_was_written(connection: sqlite3.Connection) -> None:
+    """Counters, members and marks."""
+    counted = charge_of(messages(3), mark="message")
+    member = charge_of(distinct(1), value="a")
+    first = Batch(connection, NOW, REMEMBER)
+    first.charge([counted, member])
+    first.write()
+
+    second = Batch(connection, NOW + SECOND, REMEMBER)
+
+    assert [usage.used for usage in second.charge([counted, member])] == [1, 1]
+    assert second.charge([charge_of(messages(3), key=counted.key)])[0].used == 2
+
+
+def test_a_mark_is_forgotten_under_each_key_in_its_own_time(connection: sqlite3.Connection) -> None:
+    """To count it under a second key later does not make it live longer under the first."""
+    first, second = (charge_of(messages(1, 86400), mark="message") for _ in range(2))
+    for charge, now in ((first, NOW), (second, NOW + REMEMBER - SECOND)):
+        batch = Batch(connection, now, REMEMBER)
+        assert passes(batch, charge)
+        batch.write()
+
+    later = Batch(connection, NOW + REMEMBER, REMEMBER)
+
+    assert not passes(later, first)
+    assert passes(later, second)
+
+
+def test_a_damaged_mark_is_an_error_of_the_file(connection: sqlite3.Connection) -> None:
+    """What no mark is packed as raises what the store turns into an outage."""
+    charge = charge_of(messages(5), mark="message")
+    batch = Batch(connection, NOW, REMEMBER)
+    batch.charge([charge])
+    batch.write()
+    connection.execute("UPDATE mark SET keys = x'00'")
+
+    with pytest.raises(sqlite3.DatabaseError, match="1 bytes"):
+        Batch(connection, NOW, REMEMBER).charge([charge])
+
+
+@given(st.dictionaries(st.binary(min_size=8, max_size=8), st.integers(0, 2**62), max_size=10))
+def test_packing_a_mark_loses_nothing(counted: dict[bytes, int]) -> None:
+    """Any mark reads back as it was written."""
+    assert dict(unpack_counted(pack_counted(counted))) == counted
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_unpack_or_are_damage(raw: bytes) -> None:
+    """Nothing but a damaged file is raised."""
+    with suppress(sqlite3.DatabaseError):
+        assert all(len(key) == 8 for key, _ in unpack_counted(raw))
