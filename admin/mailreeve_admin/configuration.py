@@ -38,7 +38,9 @@ def check(
 def _say_keys(keys: SigningKeys) -> None:
     if keys.domains:
         typer.echo(f"our own mail is signed for {', '.join(sorted(keys.domains))}")
-    else:
+    if keys.has_more:
+        typer.echo("other authors are signed as the rules and tables of [signing] say")
+    if not keys.domains and not keys.has_more:
         typer.echo("no signing keys: our own mail leaves unsigned (mailreeve keys new DOMAIN makes them)")
 
 

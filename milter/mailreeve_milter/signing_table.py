@@ -117,6 +117,11 @@ class SigningKeys:
         """Every domain that has a key of its own in [[signing.keys]]."""
         return tuple(self._by_domain)
 
+    @property
+    def has_more(self) -> bool:
+        """Are there keys that sign for domains which are not known beforehand?"""
+        return bool(self._tables or self._any)
+
     def _by_rule(self, rule: SigningRule, author_domain: Domain) -> tuple[SigningKey, ...]:
         if rule.domains is None:
             keys = self._by_domain.get(author_domain) or self._for_any(author_domain)
