@@ -89,7 +89,7 @@ class BlockJudgement:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """All stages' rules, in the order of the stages. `unknown` names facts that some rule needed."""
+    """The rules of all stages that have some, in their order. `unknown` names facts that a rule needed."""
 
     blocks: tuple[BlockJudgement, ...]
     unknown: tuple[str, ...] = ()

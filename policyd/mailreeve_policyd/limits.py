@@ -5,7 +5,7 @@ Knows no rules language and no store.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -29,6 +29,8 @@ class Unit(Enum):
     RECIPIENTS = "recipients"
     BYTES = "bytes"
     DISTINCT = "distinct"
+
+    __hash__ = object.__hash__  # as Stage's
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +104,41 @@ class LimitStore(Protocol):
         """Give the connections back. The store is not used again."""
 
 
-def limit_key(rule: str, limit: Limit, parts: Sequence[str]) -> bytes:
+class LimitKeys:
+    """The keys of one rule's counters; what they have in common is hashed once."""
+
+    def __init__(self, rule: str) -> None:
+        self._rule = rule
+        self._begun: dict[tuple[Unit, timedelta], blake2b] = {}
+
+    def key(self, limit: Limit, parts: Iterable[str]) -> bytes:
+        """`limit_key` of this rule."""
+        begun = self._begun.get((limit.unit, limit.period))
+        if begun is None:
+            begun = self._begin(limit)
+        digest = begun.copy()
+        digest.update(b"".join([_framed(part) for part in parts]))
+        return digest.digest()
+
+    def _begin(self, limit: Limit) -> blake2b:
+        period = str(int(limit.period.total_seconds()))
+        digest = blake2b(b"".join(map(_framed, (self._rule, limit.unit.value, period))), digest_size=16)
+        return self._begun.setdefault((limit.unit, limit.period), digest)
+
+
+def limit_key(rule: str, limit: Limit, parts: Iterable[str]) -> bytes:
     """16 bytes that name one counter: the rule, what it counts and the values of its key.
 
     Values come from the wire: hashed, so that length and content are bounded; each is framed by its
     length, so that two different sequences never meet. A limit whose period or unit was changed
     starts a new counter; a changed maximum keeps it.
     """
-    digest = blake2b(digest_size=16)
-    period = str(int(limit.period.total_seconds()))
-    for part in (rule, limit.unit.value, period, *parts):
-        raw = part.encode("utf-8", "surrogateescape")
-        digest.update(len(raw).to_bytes(4, "big") + raw)
-    return digest.digest()
+    return LimitKeys(rule).key(limit, parts)
+
+
+def _framed(part: str) -> bytes:
+    raw = part.encode("utf-8", "surrogateescape")
+    return len(raw).to_bytes(4, "big") + raw
 
 
 def member_hash(value: str) -> bytes:

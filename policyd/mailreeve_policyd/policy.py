@@ -6,9 +6,10 @@ order in which exceeded limits win, section 5 the promises that it keeps for the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from operator import attrgetter
 
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.facts import Door
@@ -68,14 +69,14 @@ class Policy:
         A request that is refused is counted nowhere. Never raises StoreError: where the store cannot
         say, mail that needs it is deferred (4.3.0) and `unknown` says so.
         """
-        ordered = sorted(stages) if stages is not None else [transaction.stage]
+        ordered = _in_order(stages, transaction)
         judgement = self._ruleset.judge(transaction, ordered, self._on_unknown)
         settled = self._settle(transaction, judgement)
         return _for_door(settled, self._door)
 
     def decide_traced(self, transaction: Transaction, stages: Iterable[Stage] | None = None) -> Explanation:
         """As `decide`, counting as it does, with what became of each rule."""
-        ordered = sorted(stages) if stages is not None else [transaction.stage]
+        ordered = _in_order(stages, transaction)
         verdict = self.decide(transaction, ordered)
         steps = self._ruleset.steps(transaction, ordered, self._on_unknown)
         return Explanation(verdict, tuple(_with_usage(step, verdict) for step in steps))
@@ -96,6 +97,13 @@ class Policy:
             return _without_store(transaction, judgement)
 
 
+_POSITION = attrgetter("position")
+
+
+def _in_order(stages: Iterable[Stage] | None, transaction: Transaction) -> list[Stage]:
+    return [transaction.stage] if stages is None else sorted(stages, key=_POSITION)
+
+
 @dataclass(frozen=True, slots=True)
 class _Settled:
     """A verdict whose remarks still stand with their rules."""
@@ -110,15 +118,10 @@ class _Settled:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A block with the store's answers to its limits."""
+    """A block with its limits that are exceeded, and the store's answers to them."""
 
     judged: BlockJudgement
-    usages: Sequence[Usage]
-
-    @property
-    def exceeded(self) -> Iterator[tuple[Pending, Usage]]:
-        pairs = zip(self.judged.pending, self.usages, strict=True)
-        return (pair for pair in pairs if pair[1].exceeded)
+    exceeded: Sequence[tuple[Pending, Usage]]
 
 
 def _settle(transaction: Transaction, judgement: Judgement, usages: Sequence[Usage]) -> _Settled:
@@ -127,8 +130,11 @@ def _settle(transaction: Transaction, judgement: Judgement, usages: Sequence[Usa
     decisions: list[Decision] = []
     remarks: list[Remark] = []
     for block in blocks:
-        decision = _refusal(transaction, block, longest) or _decision(transaction, block)
-        remarks += _remarks(transaction, block)
+        decision = block.judged.decision
+        if block.exceeded:
+            decision = _refusal(transaction, block, longest) or _decision(transaction, block)
+        if block.exceeded or block.judged.remarks:
+            remarks += _remarks(transaction, block)
         if decision is not None and decision.action.refuses:
             return _Settled(_verdict(transaction, judgement, usages, decision), tuple(remarks))
         if decision is not None:
@@ -139,7 +145,10 @@ def _settle(transaction: Transaction, judgement: Judgement, usages: Sequence[Usa
 
 def _blocks(judgement: Judgement, usages: Sequence[Usage]) -> list[_Block]:
     answers = iter(usages)
-    return [_Block(block, [next(answers) for _ in block.pending]) for block in judgement.blocks]
+    return [
+        _Block(block, [(each, usage) for each in block.pending if (usage := next(answers)).exceeded])
+        for block in judgement.blocks
+    ]
 
 
 def _longest_wait(blocks: Sequence[_Block]) -> timedelta | None:

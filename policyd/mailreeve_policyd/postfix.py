@@ -7,13 +7,14 @@ line. Who breaks the protocol gets no answer: Postfix then tries again and at la
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.escape import ELLIPSIS, decode_wire, encode_wire, escape, escape_ascii
 from mailreeve_policyd.smtp import Mailbox, Stage, parse_mailbox
-from mailreeve_policyd.transaction import Envelope, Session, Tls, Transaction, parse_address
+from mailreeve_policyd.transaction import Envelope, IPAddress, Session, Tls, Transaction, parse_address
 from mailreeve_policyd.verdict import Action, AddHeader, Verdict
 
 MAX_REQUEST_OCTETS = 65_536
@@ -105,14 +106,22 @@ def parse_attributes(block: bytes) -> Mapping[str, str]:
         raise ProtocolError(f"a request of more than {MAX_ATTRIBUTES} attributes")
     if len(block) > MAX_LINE_OCTETS and len(max(block.split(b"\n"), key=len)) > MAX_LINE_OCTETS:
         raise ProtocolError(f"a line of more than {MAX_LINE_OCTETS} octets")
-    pairs = [line.partition("=") for line in decode_wire(block).split("\n")]
-    for name, equals, value in pairs:
-        if not equals or not name:
-            raise ProtocolError(f"a line that is no attribute: {escape(name + equals + value, 80)}")
-    attributes = {name: value for name, _, value in reversed(pairs)}
+    lines = decode_wire(block).split("\n")
+    lines.reverse()  # the first of two is the last to be entered
+    try:
+        attributes = dict([line.split("=", 1) for line in lines])
+    except ValueError:  # one without `=`
+        raise _no_attribute(lines) from None
+    if "" in attributes:
+        raise _no_attribute(lines)
     if attributes.get("request") != REQUEST:
         raise ProtocolError(f"not a request for {REQUEST}: {escape(attributes.get('request', 'none'), 80)}")
     return attributes
+
+
+def _no_attribute(lines: Sequence[str]) -> ProtocolError:
+    wrong = next(line for line in reversed(lines) if "=" not in line[1:])
+    return ProtocolError(f"a line that is no attribute: {escape(wrong, 80)}")
 
 
 def parse_transaction(attributes: Mapping[str, str]) -> Transaction | None:
@@ -145,15 +154,21 @@ def parse_transaction(attributes: Mapping[str, str]) -> Transaction | None:
     )
 
 
+@lru_cache(maxsize=4096)
+def _address(text: str | None) -> IPAddress | None:
+    """Remembered: the same few are in nearly every request, and ipaddress takes 5 us for one."""
+    return parse_address(text) if text else None
+
+
 def _session(given: Mapping[str, str]) -> Session:
     return Session(
-        client_address=parse_address(given.get("client_address", "")),
+        client_address=_address(given.get("client_address")),
         client_port=_number(given, "client_port"),
         client_name=_name(given, "client_name"),
         reverse_client_name=_name(given, "reverse_client_name"),
         helo_name=given.get("helo_name"),
         protocol_name=given.get("protocol_name"),
-        server_address=parse_address(given.get("server_address", "")),
+        server_address=_address(given.get("server_address")),
         server_port=_number(given, "server_port"),
         sasl_method=given.get("sasl_method"),
         sasl_username=given.get("sasl_username"),

@@ -13,19 +13,21 @@ from mailreeve_policyd.errors import ProtocolError
 MAX_DOMAIN_OCTETS = 253
 """A name of 255 octets on the wire is 253 in text (RFC 1035 section 2.3.4)."""
 
-MAX_LABEL_OCTETS = 63
-
 MAX_DOMAIN_CHARACTERS = 512
 """Of any text that is a domain name: U-labels have fewer characters than their A-labels have octets."""
 
 REMEMBERED_DOMAINS = 2048
 """Names that were parsed lately, as each of a message is parsed several times: about half a megabyte."""
 
+MAX_LABEL_OCTETS = 63
+
 Domain = NewType("Domain", str)
 """A-labels, lower case, no final dot, at least one label. Made only by `parse_domain`."""
 
+# name = label *("." label), a label of 1 to 63 octets without a hyphen at either end (RFC 1035 section 2.3.1)
 # Underscores stand in names that exist (_dmarc, selector._domainkey, hosts of careless people).
-_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\Z")
+_LABEL = rf"[a-z0-9_](?:[a-z0-9_-]{{0,{MAX_LABEL_OCTETS - 2}}}[a-z0-9_])?"
+_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 
 
 @total_ordering
@@ -39,16 +41,15 @@ class Stage(Enum):
     DATA = "data"
     END_OF_MESSAGE = "end-of-message"
 
-    @property
-    def position(self) -> int:
+    def __init__(self, _: str) -> None:
+        self.position = len(type(self).__members__)
         """0 for connect to 5 for end-of-message."""
-        return _POSITIONS[self.value]
 
     def __lt__(self, other: Stage) -> bool:
         return self.position < other.position
 
-
-_POSITIONS = {stage.value: position for position, stage in enumerate(Stage)}
+    # A member is one object. Enum's own hash is a function of Python, and stages are keys everywhere.
+    __hash__ = object.__hash__
 
 
 def parse_domain(text: str) -> Domain:
@@ -68,14 +69,9 @@ def _parse_domain(text: str) -> Domain:
     lowered = text.removesuffix(".").lower()
     if not lowered.isascii():
         lowered = _to_a_labels(lowered)
-    labels = lowered.split(".")
-    if len(lowered) > MAX_DOMAIN_OCTETS or not all(_is_label(label) for label in labels):
+    if len(lowered) > MAX_DOMAIN_OCTETS or not _NAME.match(lowered):
         raise ProtocolError("not a domain name")
     return Domain(lowered)
-
-
-def _is_label(label: str) -> bool:
-    return len(label) <= MAX_LABEL_OCTETS and _LABEL.match(label) is not None
 
 
 def _to_a_labels(name: str) -> str:

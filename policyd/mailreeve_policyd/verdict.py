@@ -20,10 +20,12 @@ class Action(Enum):
     DISCARD = "discard"
     HOLD = "hold"
 
+    __hash__ = object.__hash__  # as Stage's
+
     @property
     def refuses(self) -> bool:
         """Does the client learn that its mail was not taken? Then nothing of it is counted."""
-        return self in (Action.DEFER, Action.REJECT)
+        return self is Action.DEFER or self is Action.REJECT
 
 
 @dataclass(frozen=True, slots=True)

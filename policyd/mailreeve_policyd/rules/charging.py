@@ -11,7 +11,7 @@ from ipaddress import IPv6Address
 
 from mailreeve_policyd.facts import CANNOT_KNOW, Fact, FactType
 from mailreeve_policyd.judgement import Consequence
-from mailreeve_policyd.limits import Charge, Limit, Unit, limit_key, member_hash
+from mailreeve_policyd.limits import Charge, Limit, LimitKeys, Unit, member_hash
 from mailreeve_policyd.rules.actions import compile_action, default_consequence
 from mailreeve_policyd.rules.nodes import FromTable, Key, LimitNode, Spec
 from mailreeve_policyd.rules.quota import limit_of
@@ -86,27 +86,28 @@ def _charging(
     member: Reader | None,
     refuses: bool,
 ) -> Callable[[Transaction], Charge | None]:
-    amounts, marks = _AMOUNTS, _MARKS
+    amounts, marks, keys = _AMOUNTS, _MARKS, LimitKeys(rule)
 
     def charge(transaction: Transaction) -> Charge | None:
         limit = limit_for(transaction)
         if limit is None:
             return None
-        parts = [read(transaction) for read in readers]
-        present = [part for part in parts if part]
-        if len(present) < len(parts):
-            return None  # it never counts under an empty key
+        parts = []
+        for read in readers:
+            part = read(transaction)
+            if not part:
+                return None  # it never counts under an empty key
+            parts.append(part)
         if member is not None:
             value = member(transaction)
             if not value:
                 return None
-            key = limit_key(rule, limit, present)
-            return Charge(rule, key, limit, 1, member_hash(value), None, refuses)
+            return Charge(rule, keys.key(limit, parts), limit, 1, member_hash(value), None, refuses)
         amount = amounts[limit.unit](transaction, stage)
         if amount is None:
             return None
         mark = marks[limit.unit](transaction, stage)
-        return Charge(rule, limit_key(rule, limit, present), limit, amount, None, mark, refuses)
+        return Charge(rule, keys.key(limit, parts), limit, amount, None, mark, refuses)
 
     return charge
 
