@@ -92,13 +92,16 @@ def surroundings_of(loaded: Loaded, policy: Decider, audit: AuditLog) -> Surroun
     """What conversations need, with a resolver as `[dns]` says. Made in the process that uses it."""
     configuration = loaded.configuration
     stages = configuration.stages("milter")
+    resolver = open_resolver(configuration)
     return Surroundings(
         stages,
         policy,
-        make_examiner(loaded, open_resolver(configuration)),
+        make_examiner(loaded, resolver),
         audit,
         instance_names(),
         {stage: loaded.ruleset.needs((stage,)) for stage in stages},
+        frozenset(stage for stage in stages if loaded.ruleset.counts(stage)),
+        resolver.never_wait_in,
     )
 
 

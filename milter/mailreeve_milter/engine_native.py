@@ -1,7 +1,7 @@
 """The native engine: an event loop that moves octets between MTAs and their Exchanges.
 
-Knows sockets, threads and time; knows no packet and no mail. The loop does what costs microseconds itself;
-what must think or may block it gives to threads, so that a message that waits for DNS holds up no other.
+Knows sockets, threads and time; knows no packet and no mail. The loop does what need not wait itself; what
+has to wait it gives to threads, so that a message that waits for DNS holds up no other.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import cast
@@ -239,6 +240,7 @@ def serve(context: WorkerContext, surroundings: Surroundings, listener: socket.s
     server = MilterServer(loop, surroundings)
     server.listen(listener)
     context.serving(lambda: _post(loop, server.retire), surroundings.audit.reopen)
+    surroundings.never_wait_in(threading.get_ident())
     loop.run_forever()
 
 

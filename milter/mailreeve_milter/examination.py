@@ -54,7 +54,10 @@ class Examination(Protocol):
         """The next octets of the body."""
 
     def conclude(self, transaction: Transaction, needs: AbstractSet[str]) -> Evidence:
-        """The body is complete: what was found, and what of the envelope the rules need. May ask DNS."""
+        """The body is complete: what was found, and what of the envelope the rules need. May ask DNS.
+
+        May be called again after a NotAtHandError.
+        """
 
     def additions(self, evidence: Evidence) -> Additions:
         """What is added to a message that goes on."""

@@ -37,6 +37,8 @@ class Surroundings:
     """`stages` are those that this daemon decides; `stopwatch` gives seconds that never go back.
 
     `needs` names, by stage, what of the envelope's evidence (spf, spf_helo, iprev) its rules ask.
+    `counting` are the stages whose rules count: there the limit store may make who decides wait.
+    `never_wait_in` makes questions to DNS raise NotAtHandError in a thread, where they would have to wait.
     """
 
     stages: frozenset[Stage]
@@ -45,4 +47,6 @@ class Surroundings:
     audit: AuditLog
     instances: Callable[[], str]
     needs: Mapping[Stage, frozenset[str]] = field(default_factory=dict)
+    counting: frozenset[Stage] = frozenset()
+    never_wait_in: Callable[[int], None] = lambda _thread: None
     stopwatch: Callable[[], float] = time.perf_counter

@@ -65,6 +65,14 @@ class Resolver(Protocol):
         """Names, lower case, without their final dots."""
 
 
+class NotAtHandError(BaseException):
+    """An answer would have to be waited for, in a thread that was told never to wait.
+
+    No Exception: it says nothing about DNS, and nobody between the resolver and who runs the thread may
+    take it for a check that failed.
+    """
+
+
 def parse_name(name: str) -> str | None:
     """A name for a question: lower case, no final dot; None where no such name can be in DNS.
 

@@ -21,7 +21,7 @@ import dns.resolver
 
 from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.errors import ConfigError, ResolverError
-from mailreeve_policyd.resolver import Answer, MxRecord, Resolver, parse_name
+from mailreeve_policyd.resolver import Answer, MxRecord, NotAtHandError, Resolver, parse_name
 from mailreeve_policyd.resolver_cache import AnswerCache, Clock, Key, Remembered
 from mailreeve_policyd.transaction import IPAddress
 
@@ -164,7 +164,12 @@ class DnsResolver(_Lookups):
         self._cache = AnswerCache(cache_entries, clock)
         self._under_way: dict[Key, Future[Answer[Any]]] = {}
         self._lock = threading.Lock()
+        self._never_waiting: frozenset[int] = frozenset()
         self.statistics = Statistics()
+
+    def never_wait_in(self, thread: int) -> None:
+        """From now on this thread (as threading.get_ident) gets what is remembered, or NotAtHandError."""
+        self._never_waiting |= {thread}
 
     def limited(self, seconds: float) -> Resolver:
         """The same resolver, each of its questions answered or given up within `seconds`."""
@@ -200,6 +205,8 @@ class DnsResolver(_Lookups):
         if remembered is not None:
             self.statistics.hits += 1
             return remembered.unwrap()
+        if threading.get_ident() in self._never_waiting:
+            raise NotAtHandError
         with self._lock:
             pending = self._under_way.get(key)
             mine: Future[Answer[Any]] = Future()

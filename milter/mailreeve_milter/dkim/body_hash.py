@@ -44,10 +44,11 @@ class BodyHash:
 class BodyHashes:
     """All digests of one body: each canonical form is made once, each distinct form hashed once."""
 
-    __slots__ = ("_canonicalizers", "_hashes")
+    __slots__ = ("_canonicalizers", "_hashes", "_is_finished")
 
     def __init__(self, forms: Iterable[BodyForm]) -> None:
         self._hashes = {form: BodyHash(form.length) for form in forms}
+        self._is_finished = False
         self._canonicalizers = [
             self._canonicalizer(canonicalization)
             for canonicalization in Canonicalization
@@ -60,7 +61,10 @@ class BodyHashes:
             canonicalizer.update(chunk)
 
     def finish(self) -> None:
-        """The body is complete. Called once."""
+        """The body is complete. Again is nothing more."""
+        if self._is_finished:
+            return
+        self._is_finished = True
         for canonicalizer in self._canonicalizers:
             canonicalizer.finish()
 

@@ -93,6 +93,10 @@ class Ruleset:
         asked = (fact.needs for stage in stages for rule in self.rules_at(stage) for fact in rule.facts)
         return frozenset(need for need in asked if need is not None)
 
+    def counts(self, stage: Stage) -> bool:
+        """Does a rule of this stage count against a limit?"""
+        return any(isinstance(rule.body, Counter) for rule in self.rules_at(stage))
+
     def judge(self, transaction: Transaction, stages: Iterable[Stage], on_unknown: OnUnknown) -> Judgement:
         """What the rules of these stages say, in the order given, before any limit is asked."""
         unknown: list[str] = []
