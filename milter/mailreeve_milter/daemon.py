@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mailreeve_milter.arc_mail import ArcOptions, load_arc
 from mailreeve_milter.examination import Examiner
 from mailreeve_milter.keys import load_signing_keys
 from mailreeve_milter.signing_table import SigningKeys
@@ -35,6 +36,7 @@ class Loaded:
     configuration: Configuration
     ruleset: Ruleset
     keys: SigningKeys
+    arc: ArcOptions | None = None
 
 
 def run_milter(config_path: Path) -> int:
@@ -61,6 +63,7 @@ def load_files(configuration: Configuration) -> Loaded:
         configuration,
         load_rules(configuration),
         load_signing_keys(configuration),
+        load_arc(configuration),
     )
 
 
@@ -118,4 +121,5 @@ def make_examiner(loaded: Loaded, resolver: Resolver) -> Examiner:
         max_signatures=settings.authentication.max_signatures,
         keys=loaded.keys,
         resolver=lambda: BudgetResolver(resolver, seconds),
+        arc=loaded.arc,
     )

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
+from mailreeve_milter.arc_mail import ArcOptions, MessageChain
 from mailreeve_milter.authclaim import claims
 from mailreeve_milter.authenticate import authenticate
 from mailreeve_milter.authfield import format_field
@@ -65,7 +66,10 @@ class Examination(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Examiner:
-    """Begins examinations. `resolver` makes one for a message, bounded by its budget; `now` is aware."""
+    """Begins examinations. `resolver` makes one for a message, bounded by its budget; `now` is aware.
+
+    `arc` is None where nobody asked for chains.
+    """
 
     authserv_id: str
     own_networks: tuple[Network, ...]
@@ -75,6 +79,7 @@ class Examiner:
     keys: SigningKeys
     resolver: Callable[[], Resolver]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    arc: ArcOptions | None = None
 
     def collect(self, session: Session) -> CollectedHeader:
         """For the fields of one message; those of an internal hop are kept, whatever they claim."""
@@ -165,24 +170,34 @@ class OutsideMail:
         self._examiner = examiner
         self._fields = fields
         self._author = extract_author(fields)
-        self._verification = start_verification(fields, self._author.domain, examiner.max_signatures)
+        self._chain = MessageChain(examiner.arc, fields) if examiner.arc is not None else None
+        also_hash = self._chain.body_forms if self._chain is not None else ()
+        self._verification = start_verification(
+            fields, self._author.domain, examiner.max_signatures, also_hash
+        )
 
     def update(self, chunk: bytes) -> None:
         """See Examination."""
         self._verification.update(chunk)
 
     def conclude(self, transaction: Transaction, needs: AbstractSet[str]) -> Evidence:
-        """SPF, DKIM and DMARC, within the time that a message may cost."""
-        resolver = self._examiner.resolver()
+        """SPF, DKIM, DMARC and, where it is asked for, ARC, within the time that a message may cost."""
+        resolver, now = self._examiner.resolver(), self._examiner.now()
         if needs:
             known = gather_envelope_evidence(transaction, needs, resolver)
             transaction = replace(transaction, evidence=known)
-        outcomes = self._verification.finish(resolver, self._examiner.now())
-        return authenticate(transaction, self._fields, outcomes, resolver, self._author)
+        outcomes = self._verification.finish(resolver, now)
+        evidence = authenticate(transaction, self._fields, outcomes, resolver, self._author)
+        if self._chain is None:
+            return evidence
+        address = transaction.session.client_address
+        return self._chain.evaluate(evidence, self._verification.bodies, resolver, now, address)
 
     def additions(self, evidence: Evidence) -> Additions:
-        """Our Authentication-Results."""
-        return Additions((format_field(self._examiner.authserv_id, evidence.results),))
+        """Our Authentication-Results, and above it the ARC set that seals it, where one is made."""
+        results = format_field(self._examiner.authserv_id, evidence.results)
+        arc_set = self._chain.seal(results, self._examiner.now()) if self._chain is not None else ()
+        return Additions((*arc_set, results))
 
 
 class UncheckedMail:
@@ -197,10 +212,10 @@ class UncheckedMail:
         """Nobody needs it."""
 
     def conclude(self, transaction: Transaction, needs: AbstractSet[str]) -> Evidence:
-        """SPF as ever; DKIM and DMARC are temperror."""
+        """SPF as ever; DKIM, DMARC and ARC are temperror."""
         known = gather_envelope_evidence(transaction, needs | {"spf", "spf_helo"}, self._examiner.resolver())
         undone = (MethodResult("dkim", "temperror", reason=TOO_LARGE), MethodResult("dmarc", "temperror"))
-        return Evidence((*known.results, *undone))
+        return Evidence((*known.results, *undone), arc="temperror" if self._examiner.arc else "none")
 
     def additions(self, evidence: Evidence) -> Additions:
         """Our Authentication-Results."""

@@ -103,6 +103,8 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     size: int | None = None
     results: tuple[Result, ...] = ()
     dmarc_policy: str | None = None
+    arc: str | None = None
+    arc_sealer: str | None = None
     verdict: Decided
     repeated: bool = False
     limits: tuple[Limited, ...] = ()
@@ -209,6 +211,8 @@ def _record(occurrence: Occurrence, measure: _Measure) -> AuditRecord:
         size=_whole(transaction.size),
         results=measure.each(evidence.results, lambda one: _result(one, measure)) if evidence else (),
         dmarc_policy=measure.optional(evidence.dmarc_policy) if evidence else None,
+        arc=measure.text(evidence.arc) if evidence and evidence.arc != "none" else None,
+        arc_sealer=measure.optional(evidence.arc_sealer) if evidence else None,
         verdict=_decided(verdict, measure),
         repeated=occurrence.repeated,
         limits=measure.each(verdict.limits, lambda one: _limited(one, measure)),

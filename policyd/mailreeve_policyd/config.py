@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mailreeve_policyd.config_arc import arc_conflicts
 from mailreeve_policyd.config_signing import signing_conflicts
 from mailreeve_policyd.errors import ConfigError, ProtocolError
 from mailreeve_policyd.escape import escape
@@ -280,6 +281,7 @@ def _conflicts(settings: Settings) -> Iterator[tuple[str, str, str]]:
         yield "group", "has no effect without user", 'set user = "mailreeve" too'
     yield from _bad_authserv_id(settings.authentication.authserv_id)
     yield from signing_conflicts(settings.signing)
+    yield from arc_conflicts(settings.arc)
 
 
 def _bad_networks(place: str, texts: Iterable[str]) -> Iterator[tuple[str, str, str]]:

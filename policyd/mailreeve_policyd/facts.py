@@ -128,6 +128,16 @@ def _dmarc_policy(transaction: Transaction) -> FactValue | None:
     return CANNOT_KNOW if dmarc is not None and dmarc.result == CANNOT_KNOW else None
 
 
+def _arc(transaction: Transaction) -> FactValue | None:
+    return transaction.evidence.arc if transaction.evidence else "none"
+
+
+def _arc_sealer(transaction: Transaction) -> FactValue | None:
+    """Of a chain that may be believed: a stranger's valid one has no sealer here."""
+    evidence = transaction.evidence
+    return evidence.arc_sealer if evidence is not None and evidence.arc == "pass" else None
+
+
 def _words(*words: str) -> frozenset[str]:
     return frozenset(words)
 
@@ -206,6 +216,10 @@ _CATALOGUE: tuple[Fact, ...] = (
          _MESSAGE, _result("dmarc"), _words("pass", "fail", "none", "temperror", "permerror")),
     Fact("dmarc_policy", FactType.WORD, "the policy that applies, after sp, np, t=y; absent without record",
          _MESSAGE, _dmarc_policy, _words("none", "quarantine", "reject", "temperror")),
+    Fact("arc", FactType.WORD, "the ARC chain; pass only if one of [arc] trusted_sealers sealed last",
+         _MESSAGE, _arc, _words("pass", "untrusted", "fail", "none", "temperror")),
+    Fact("arc_sealer", FactType.DOMAIN, "the trusted sealer (d=) that sealed last; absent unless arc is pass",
+         _MESSAGE, _arc_sealer),
 )  # fmt: skip
 
 FACTS: Mapping[str, Fact] = {fact.name: fact for fact in _CATALOGUE}

@@ -300,6 +300,47 @@ class Signing(_Section, frozen=True):
     opendkim: OpenDkim = OpenDkim()
 
 
+class Arc(_Section, frozen=True):
+    """ARC chains (RFC 8617), an experiment that is being retired: off unless asked for."""
+
+    class Seal(_Section, frozen=True):
+        """The key with which mail from outside is sealed when it goes on; without it nothing is."""
+
+        domain: Annotated[
+            str, Meta(description="The d= of our ARC sets. Empty means that nothing is sealed.")
+        ] = ""
+        selector: Annotated[str, Meta(description="Their s=.")] = ""
+        file: Annotated[
+            str,
+            Meta(
+                description=(
+                    "The private key (PEM), RSA, relative to this file. A file that others can read is "
+                    "refused."
+                )
+            ),
+        ] = ""
+
+    verify: Annotated[
+        bool,
+        Meta(
+            description=(
+                "Validate the ARC chain of mail from outside: for Authentication-Results, for the facts "
+                "`arc` and `arc_sealer`, and for sealing."
+            )
+        ),
+    ] = False
+    trusted_sealers: Annotated[
+        tuple[str, ...],
+        Meta(
+            description=(
+                "Domains (d=, exactly) whose seals rules may believe: `arc` is `pass` only if one of them "
+                "sealed last. Anybody can make a valid chain; an empty list trusts nobody."
+            )
+        ),
+    ] = ()
+    seal: Seal = Seal()
+
+
 class Dns(_Section, frozen=True):
     """How DNS is asked."""
 
@@ -425,6 +466,7 @@ class Settings(_Section, frozen=True):
     trust: Trust = Trust()
     authentication: Authentication = Authentication()
     signing: Signing = Signing()
+    arc: Arc = Arc()
     dns: Dns = Dns()
     limits: Limits = Limits()
     audit: Audit = Audit()

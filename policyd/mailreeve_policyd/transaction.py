@@ -83,13 +83,17 @@ class Evidence:
     In the policy daemon only spf (both identities) and iprev can stand here; `author`, `dkim_domains`
     (the d= of signatures that passed) and `dmarc_policy` (the effective one, after sp, np and t=y:
     none, quarantine or reject; None without a record) need the message. `author` is None where the
-    message has not exactly one author domain.
+    message has not exactly one author domain. `arc` is none, pass, untrusted, fail or temperror: a chain
+    that is valid is `pass` only if its newest sealer is trusted. `arc_sealer` is that sealer of a valid
+    chain, trusted or not.
     """
 
     results: tuple[MethodResult, ...] = ()
     author: Mailbox | None = None
     dkim_domains: tuple[Domain, ...] = ()
     dmarc_policy: str | None = None
+    arc: str = "none"
+    arc_sealer: Domain | None = None
 
     def result(self, method: str, property_name: str | None = None) -> MethodResult | None:
         """The first result of a method, or the first that has the property (spf: smtp.mailfrom)."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import dkim
 
@@ -18,6 +19,9 @@ from mailreeve_policyd.smtp import parse_domain
 from tests.lab import arc_perl
 from tests.milterd.dkim_messages import NOW, join_message, split_message
 from tests.milterd.test_dkim_crypto import VECTOR_KEYS
+
+SEALED_AT = datetime(2026, 6, 1, tzinfo=UTC)
+"""Before every clock of the tests."""
 
 RSA_FILE = VECTOR_KEYS / "rfc6376.pem"
 RSA = load_private_key(RSA_FILE.read_bytes())
@@ -69,7 +73,7 @@ def our_hop(message: Message, domain: str) -> Message:
     """With our Authentication-Results and set on top."""
     outcome, digest = validate(message)
     results = format_field(f"mx.{domain}", [SPF, outcome.result])
-    arc_set = seal_message(message.fields, outcome, results, digest, key_of(domain), NOW)
+    arc_set = seal_message(message.fields, outcome, results, digest, key_of(domain), SEALED_AT)
     return Message([*arc_set, results, *message.fields], message.body)
 
 
@@ -88,7 +92,7 @@ def dkimpy_hop(message: Message, domain: str) -> Message:
         domain.encode(),
         RSA_FILE.read_bytes(),
         b"mx." + domain.encode(),
-        timestamp=int(NOW.timestamp()),
+        timestamp=int(SEALED_AT.timestamp()),
     )
     assert len(lines) == 3
     fields, _ = split_message(b"".join(line.rstrip(b"\r\n") + b"\r\n" for line in lines) + b"\r\n")

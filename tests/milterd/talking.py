@@ -12,6 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from mailreeve_milter.arc_mail import ArcOptions
 from mailreeve_milter.conversation import Conversation
 from mailreeve_milter.dkim import SigningKey
 from mailreeve_milter.examination import Examiner
@@ -71,6 +72,7 @@ def make_talk(
     failing: Iterable[str] = (),
     max_header_octets: int = 1 << 20,
     relays: Iterable[str] = (),
+    arc: ArcOptions | None = None,
 ) -> Talk:
     """A conversation under these rules; example.org has a key, and 198.51.100.0/24 is ours."""
     (folder / "rules").write_text(rules)
@@ -86,6 +88,7 @@ def make_talk(
         SigningKeys([key]),
         lambda: resolver,
         lambda: NOW,
+        arc,
     )
     lines = Lines()
     surroundings = Surroundings(

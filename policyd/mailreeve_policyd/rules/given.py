@@ -163,4 +163,12 @@ def _evidence(values: Mapping[str, FactValue]) -> Evidence:
         _mailbox(values, "header_from"),
         signed,
         str(policy) if policy is not None else None,
+        *_arc(values),
     )
+
+
+def _arc(values: Mapping[str, FactValue]) -> tuple[str, Domain | None]:
+    """The chain's word, and who sealed last; a sealer is given with a chain that passes."""
+    sealer = values.get("arc_sealer")
+    word = str(values.get("arc", "none" if sealer is None else "pass"))
+    return word, Domain(str(sealer)) if sealer is not None else None
