@@ -11,7 +11,7 @@ from mailreeve_policyd.facts import FACTS, Door, Fact, FactType
 from mailreeve_policyd.rules.given import transaction_from
 from mailreeve_policyd.rules.parser import parse
 from mailreeve_policyd.rules.scope import Scope
-from mailreeve_policyd.rules.source import Source
+from mailreeve_policyd.rules.source import Mistake, Source
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 from tests.policyd.rules_text import SPLIT, at_rcpt, ruleset_of
@@ -45,6 +45,15 @@ def test_every_fact_of_the_catalogue_can_be_given(fact: Fact) -> None:
 
     assert fact.read(transaction) == value
     assert transaction.stage is stage
+
+
+def test_a_sealer_is_given_with_a_chain_that_passes() -> None:
+    """It alone means a chain that is valid and trusted; with any other word of arc it is a mistake."""
+    assert FACTS["arc"].read(given('arc_sealer = "lists.example.net"')) == "pass"
+    assert FACTS["arc_sealer"].read(given("arc = pass")) is None
+
+    with pytest.raises(Mistake, match="there is an `arc_sealer` only where `arc` is pass"):
+        given('arc = untrusted, arc_sealer = "lists.example.net"')
 
 
 def test_what_is_not_given_is_absent() -> None:

@@ -62,7 +62,7 @@ class ChainVerification:
         """The body is complete, and `bodies` has the forms that were asked for.
 
         Asks one TXT record a key, MAX_KEYS at most, and none after the first failure. `remote_ip` is the
-        client, for smtp.remote-ip (section 6). Never raises for what is in mail or DNS.
+        client, for smtp.remote-ip (section 6). Never raises for what is in mail or DNS. May be called again.
         """
         chain = self._chain
         properties = {"smtp.remote-ip": str(remote_ip)} if remote_ip is not None else {}

@@ -52,6 +52,7 @@ def transaction_from(givens: tuple[Given, ...], scope: Scope) -> Transaction:
         if given.subject.is_attribute:
             attributes[given.subject.name] = str(value)
     _check_domains(givens, values)
+    _check_sealer(givens, values)
     return _transaction(scope.stage, values, attributes)
 
 
@@ -110,6 +111,12 @@ def _check_domains(givens: tuple[Given, ...], values: Mapping[str, FactValue]) -
         mailbox = parse_path(str(values[name.removesuffix("_domain")]))
         if mailbox is None or mailbox.domain != values[name]:
             raise Mistake(given.subject.at, f"{quote(name)} is not the domain of the address that is given")
+
+
+def _check_sealer(givens: tuple[Given, ...], values: Mapping[str, FactValue]) -> None:
+    for given in givens:
+        if given.subject.name == "arc_sealer" and values.get("arc", "pass") != "pass":
+            raise Mistake(given.subject.at, "there is an `arc_sealer` only where `arc` is pass")
 
 
 def _transaction(stage: Stage, values: Mapping[str, FactValue], attributes: Mapping[str, str]) -> Transaction:
