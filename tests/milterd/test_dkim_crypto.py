@@ -22,6 +22,7 @@ from mailreeve_milter.dkim.crypto import (
     key_bits,
     load_ed25519_public_key,
     load_private_key,
+    load_private_key_der,
     load_rsa_public_key,
     sign_digest,
 )
@@ -76,6 +77,33 @@ def test_what_is_no_usable_private_key_says_why(pem: bytes, said: str) -> None:
     """Garbage, another kind of key and an encrypted key are told apart for the operator."""
     with pytest.raises(KeyFormatError, match=said):
         load_private_key(pem)
+
+
+@pytest.mark.parametrize("name", ["rfc6376", "rsa4096", "rfc8463"])
+def test_a_private_key_may_come_as_der(name: str) -> None:
+    """The same key without its PEM."""
+    key = load_private_key((VECTOR_KEYS / f"{name}.pem").read_bytes())
+    der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+    assert format_private_key(load_private_key_der(der)) == format_private_key(key)
+
+
+@pytest.mark.parametrize("octets", [b"", b"no key", b"\x30\x03\x02\x01\x00"])
+def test_what_is_no_der_is_refused(octets: bytes) -> None:
+    """With the form that was expected."""
+    with pytest.raises(KeyFormatError, match="DER"):
+        load_private_key_der(octets)
+
+
+def test_a_key_whose_parts_do_not_fit_is_refused() -> None:
+    """A damaged file: what it signs its own public half would not verify, and nobody else would."""
+    key = load_private_key((VECTOR_KEYS / "rfc6376.pem").read_bytes())
+    der = key.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    damaged = bytearray(der)
+    damaged[40] ^= 1  # within the modulus, which stands first
+
+    with pytest.raises(KeyFormatError, match="do not fit together"):
+        load_private_key_der(bytes(damaged))
 
 
 def test_public_keys_of_another_kind_are_refused() -> None:
