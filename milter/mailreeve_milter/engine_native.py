@@ -95,8 +95,7 @@ class Link(asyncio.Protocol):
         """The end; a job that is under way finishes first."""
         self._transport = None
         if not self._is_busy:
-            self._exchange.close()
-        self._server.forget(self)
+            self._end()
 
     # -- the work -------------------------------------------------------------------------------------
 
@@ -130,14 +129,17 @@ class Link(asyncio.Protocol):
     def _finished(self) -> None:
         """The job is done."""
         self._is_busy = False
-        if self._has_failed:
-            self.abort()
-            return
-        self._send(self._exchange.take_output())
         if self._transport is None:
-            self._exchange.close()
+            self._end()
+        elif self._has_failed:
+            self.abort()
         else:
+            self._send(self._exchange.take_output())
             self._go_on()
+
+    def _end(self) -> None:
+        self._exchange.close()
+        self._server.forget(self)
 
     @property
     def _is_free(self) -> bool:
@@ -167,12 +169,12 @@ class Link(asyncio.Protocol):
     # -- time -----------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Called every SWEEP_SECONDS."""
+        """Called again and again: see SWEEP_SECONDS."""
         self._quiet_sweeps += 1
         if self._is_busy:
             if self._exchange.ends_message and not self._is_stuck and self._quiet_sweeps > 1:
                 self._send(PROGRESS_PACKET)
-        elif self._quiet_sweeps > MAX_QUIET_SECONDS / SWEEP_SECONDS:
+        elif self._quiet_sweeps * self._server.sweep_seconds > MAX_QUIET_SECONDS:
             log.warning("an MTA was disconnected: it said nothing for two hours")
             self.abort()
 
@@ -191,8 +193,14 @@ def _prepare(peer: socket.socket) -> None:
 class MilterServer:
     """Serves a listening socket, until it is retired and the last connection has ended."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        surroundings: Surroundings,
+        sweep_seconds: float = SWEEP_SECONDS,
+    ) -> None:
         self.surroundings = surroundings
+        self.sweep_seconds = sweep_seconds
         self.links: set[Link] = set()
         self._loop = loop
         self.threads = Threads("milter", MAX_THREADS, loop.call_soon_threadsafe)
@@ -207,7 +215,7 @@ class MilterServer:
         self._server = self._loop.run_until_complete(
             create(lambda: Link(self), sock=listener, backlog=BACKLOG)
         )
-        self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        self._loop.call_later(self.sweep_seconds, self._sweep)
 
     def retire(self) -> None:
         """Take no new connection; `links` go on to their end, and then the loop stops."""
@@ -231,7 +239,7 @@ class MilterServer:
     def _sweep(self) -> None:
         for link in tuple(self.links):
             link.sweep()
-        self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        self._loop.call_later(self.sweep_seconds, self._sweep)
 
 
 def serve(context: WorkerContext, surroundings: Surroundings, listener: socket.socket) -> None:
@@ -239,8 +247,8 @@ def serve(context: WorkerContext, surroundings: Surroundings, listener: socket.s
     loop = uvloop.new_event_loop()
     server = MilterServer(loop, surroundings)
     server.listen(listener)
-    context.serving(lambda: _post(loop, server.retire), surroundings.audit.reopen)
     surroundings.never_wait_in(threading.get_ident())
+    context.serving(lambda: _post(loop, server.retire), surroundings.audit.reopen)
     loop.run_forever()
 
 

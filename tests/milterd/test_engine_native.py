@@ -1,0 +1,215 @@
+"""The native engine: sockets, time and threads. What both engines do is in test_engines.py."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from mailreeve_milter.engine_native import MilterServer
+from mailreeve_milter.protocol_words import Command
+from mailreeve_milter.surroundings import Surroundings
+from mailreeve_policyd.smtp import Stage
+from mailreeve_policyd.transaction import Transaction
+from mailreeve_policyd.verdict import Action, Verdict
+from tests.lab.process import wait_until
+from tests.milterd.milterpackets import packet
+from tests.milterd.miltertalk import MilterTalk, MilterTalkError
+from tests.milterd.talking import AT_THE_END, Talk, make_talk
+
+SECONDS = 10.0
+IDLE_SESSIONS = 500
+
+
+class Gate:
+    """A policy that waits until it is let go, for senders named "slow"."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.waiting = threading.Semaphore(0)
+
+    def decide(self, transaction: Transaction, stages: tuple[Stage, ...]) -> Verdict:
+        envelope = transaction.envelope
+        if (
+            envelope is not None
+            and envelope.reverse_path is not None
+            and "slow" in str(envelope.reverse_path)
+        ):
+            self.waiting.release()
+            self.open.wait(SECONDS)
+        return Verdict(Action.CONTINUE, stages[0])
+
+
+@dataclass(slots=True)
+class Served:
+    """A server in a thread of this process."""
+
+    server: MilterServer
+    loop: uvloop.Loop
+    thread: threading.Thread
+    address: str | tuple[str, int]
+
+    def begin(self, sender: str = "<bob@example.net>") -> MilterTalk:
+        """A connection on which a message has come as far as its end."""
+        talk = MilterTalk(self.address)
+        talk.connect("mail.example.net", "192.0.2.1")
+        talk.mail(sender)
+        talk.rcpt("<alice@example.org>")
+        talk.header(b"From", b" bob@example.net")
+        talk.end_of_headers()
+        return talk
+
+    def retire(self) -> None:
+        self.loop.call_soon_threadsafe(self.server.retire)
+
+    @property
+    def is_serving(self) -> bool:
+        return self.thread.is_alive()
+
+
+@contextmanager
+def serve(
+    surroundings: Surroundings, family: int = socket.AF_UNIX, sweep: float = 3600.0
+) -> Iterator[Served]:
+    with ExitStack() as ends:
+        listener = ends.enter_context(socket.socket(family))
+        listener.bind("\0mailreeve-" + os.urandom(8).hex() if family == socket.AF_UNIX else ("127.0.0.1", 0))
+        listener.listen()
+        loop = uvloop.new_event_loop()
+        server = MilterServer(loop, surroundings, sweep)
+        server.listen(listener)
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        name = listener.getsockname()
+        served = Served(server, loop, thread, name.decode() if isinstance(name, bytes) else name)
+        try:
+            yield served
+        finally:
+            served.retire() if served.is_serving else None
+            thread.join(SECONDS)
+            assert not served.is_serving
+            loop.close()
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Talk:
+    return make_talk(tmp_path)
+
+
+def with_gate(talk: Talk) -> tuple[Surroundings, Gate]:
+    """Surroundings whose messages are decided in threads, and may be made to wait there."""
+    gate = Gate()
+    return replace(talk.surroundings, policy=gate, counting=AT_THE_END), gate
+
+
+def test_a_message_that_waits_holds_up_no_other(talk: Talk) -> None:
+    """64 wait at their end, in threads; another one passes meanwhile, and at last they do."""
+    surroundings, gate = with_gate(talk)
+    with serve(surroundings) as served, ExitStack() as talks:
+        slow = [talks.enter_context(served.begin("<slow@example.net>")) for _ in range(64)]
+        for one in slow:
+            one.send("E")
+        for _ in slow:
+            assert gate.waiting.acquire(timeout=SECONDS)
+        with served.begin() as quick:
+            assert [packet.command for packet in quick.end_of_message()] == ["i", "c"]
+        gate.open.set()
+        assert [[one.receive().command, one.receive().command] for one in slow] == [["i", "c"]] * 64
+
+
+def test_the_mta_hears_that_its_message_is_still_looked_at(talk: Talk) -> None:
+    """PROGRESS again and again while it waits, then the answer."""
+    surroundings, gate = with_gate(talk)
+    with serve(surroundings, sweep=0.01) as served, served.begin("<slow@example.net>") as one:
+        one.send("E")
+        assert [one.receive().command, one.receive().command] == ["p", "p"]
+        gate.open.set()
+        came = [one.receive().command for _ in range(2)]
+        while came[-1] == "p" or came[-2] == "p":
+            came.append(one.receive().command)
+        assert came[-2:] == ["i", "c"]
+
+
+def test_what_comes_while_a_step_waits_is_looked_at_after_it(talk: Talk) -> None:
+    """An MTA that does not wait for its answer: the next message on the heels of the first."""
+    surroundings, gate = with_gate(talk)
+    with serve(surroundings) as served, served.begin("<slow@example.net>") as one:
+        one.send("E")
+        assert gate.waiting.acquire(timeout=SECONDS)
+        one.abort()
+        one.mail("<bob@example.net>")
+        one.rcpt("<alice@example.org>")
+        one.end_of_headers()
+        large = b"".join(packet(Command.BODY, b"x" * 60_000) for _ in range(40))
+        sender = threading.Thread(target=one.socket.sendall, args=(large + packet(Command.END_OF_MESSAGE),))
+        sender.start()
+        (link,) = served.server.links
+        wait_until(lambda: link._is_paused, "no more is taken")
+        gate.open.set()
+        sender.join(SECONDS)
+        assert [one.receive().command for _ in range(4)] == ["i", "c", "i", "c"]
+    assert [record["size"] for record in talk.records][1] == 2 + 40 * 60_000
+
+
+def test_messages_under_way_are_finished_before_it_ends(talk: Talk) -> None:
+    """Retired: it takes no new connection, and ends when the last one has, even if its MTA has gone."""
+    surroundings, gate = with_gate(talk)
+    with serve(surroundings) as served:
+        with served.begin() as open_one, served.begin("<slow@example.net>") as gone:
+            gone.send("E")
+            assert gate.waiting.acquire(timeout=SECONDS)
+            gone.socket.close()
+            served.retire()
+            assert [packet.command for packet in open_one.end_of_message()] == ["i", "c"]
+            open_one.quit()
+        wait_until(lambda: len(served.server.links) == 1, "one connection is left")
+        assert served.is_serving
+        gate.open.set()
+        served.thread.join(SECONDS)
+        assert not served.is_serving
+    assert len(talk.records) == 2
+
+
+def test_an_mta_that_breaks_the_protocol_is_disconnected(
+    talk: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged; others are served."""
+    with serve(talk.surroundings) as served:
+        with served.begin() as bad:
+            bad.send("Z")
+            with pytest.raises((MilterTalkError, ConnectionError)):
+                bad.receive()
+        with served.begin() as good:
+            assert [packet.command for packet in good.end_of_message()] == ["i", "c"]
+    assert "an MTA was disconnected" in caplog.text
+
+
+def test_over_tcp_nothing_waits_for_an_acknowledgement(talk: Talk) -> None:
+    """Small packets leave at once."""
+    with serve(talk.surroundings, socket.AF_INET) as served, served.begin() as one:
+        (link,) = served.server.links
+        peer = link._transport.get_extra_info("socket") if link._transport else None
+        assert peer is not None
+        assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert [packet.command for packet in one.end_of_message()] == ["i", "c"]
+
+
+def test_an_mta_that_says_nothing_for_hours_is_disconnected(
+    talk: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has been forgotten by whoever it spoke for."""
+    with serve(talk.surroundings) as served, served.begin() as one:
+        (link,) = served.server.links
+        for _ in range(3):
+            served.loop.call_soon_threadsafe(link.sweep)
+        with pytest.raises((MilterTalkError, ConnectionError)):
+            one.receive()
+    assert "said nothing for two hours" in caplog.text

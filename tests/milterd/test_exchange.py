@@ -1,0 +1,232 @@
+"""An MTA's connection without a socket: packets in, packets out."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mailreeve_milter.exchange import Exchange
+from mailreeve_milter.protocol_words import (
+    Abort,
+    Body,
+    Command,
+    Connect,
+    Data,
+    EndOfHeaders,
+    EndOfMessage,
+    Event,
+    Header,
+    Helo,
+    Macros,
+    Mail,
+    Negotiate,
+    Quit,
+    QuitForNew,
+    Rcpt,
+    Unknown,
+)
+from mailreeve_milter.surroundings import Decider, Surroundings
+from mailreeve_policyd.errors import ProtocolError
+from mailreeve_policyd.resolver import NotAtHandError
+from mailreeve_policyd.smtp import Stage
+from mailreeve_policyd.transaction import Transaction
+from mailreeve_policyd.verdict import Action, Verdict
+from tests.milterd.milterpackets import encode, packet
+from tests.milterd.talking import ALL_STAGES, AT_THE_END, Talk, make_talk
+
+OFFER = Negotiate(6, 0x1FF, 0x1FFFFF)
+OLD_OFFER = Negotiate(2, 0x3F, 0x7F)
+CLIENT = Connect("mail.example.net", "192.0.2.1", 40000)
+ENVELOPE = (Mail("<bob@example.net>", ()), Rcpt("<alice@example.org>", ()))
+MESSAGE = (Header(b"From", b" bob@example.net"), EndOfHeaders(), Body(b"hello\r\n"))
+SESSION = (OFFER, CLIENT, Helo("mail.example.net"))
+CONTINUE = packet(ord("c"))
+FAILED = packet(ord("y"), b"451 4.3.0 Mail filter failure, please try again later\0")
+
+
+def say(exchange: Exchange, *events: Event) -> bytes:
+    """What comes back; what has to wait is done at once."""
+    exchange.receive(b"".join(encode(event) for event in events))
+    job = exchange.advance()
+    while job is not None:
+        job()
+        job = exchange.advance()
+    return exchange.take_output()
+
+
+def commands(octets: bytes) -> str:
+    """The letters of the packets."""
+    letters = ""
+    while octets:
+        end = 4 + int.from_bytes(octets[:4], "big")
+        letters += chr(octets[4])
+        octets = octets[end:]
+    return letters
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Talk:
+    return make_talk(tmp_path)
+
+
+def test_a_message_is_answered_once_and_in_one_piece(talk: Talk) -> None:
+    """Steps that nobody decides get no answer; the end gets the field and "continue" together."""
+    exchange = Exchange(talk.surroundings)
+
+    assert commands(say(exchange, *SESSION)) == "O"
+    assert say(exchange, *ENVELOPE, *MESSAGE) == b""
+    assert commands(say(exchange, EndOfMessage(b""))) == "ic"
+    assert talk.records[-1]["client"]["address"] == "192.0.2.1"
+
+
+def test_an_old_mta_gets_an_answer_to_every_step(talk: Talk) -> None:
+    """Version 2 knows no silence; the space after the colon is its own, both ways."""
+    exchange = Exchange(talk.surroundings)
+    say(exchange, OLD_OFFER)
+
+    steps = (CLIENT, Helo("mail.example.net"), *ENVELOPE, *MESSAGE, Unknown())
+    told = [say(exchange, step) for step in steps]
+    end = say(exchange, EndOfMessage(b""))
+    assert told == [CONTINUE] * 8
+    assert b"\0Authentication-Results\0mx.example.org;" in end
+
+
+def test_the_end_may_bring_the_last_of_the_body(talk: Talk) -> None:
+    """It counts as the body does."""
+    exchange = Exchange(talk.surroundings)
+    say(exchange, *SESSION, *ENVELOPE, *MESSAGE, EndOfMessage(b"bye\r\n"))
+
+    assert talk.records[-1]["size"] == len("From: bob@example.net\r\n\r\nhello\r\nbye\r\n")
+
+
+@pytest.mark.parametrize("first", [CLIENT, Header(b"From", b" bob@example.net"), EndOfMessage(b""), Quit()])
+def test_an_mta_that_does_not_negotiate_first_is_refused(talk: Talk, first: Event) -> None:
+    """Nothing is known of what it understands."""
+    with pytest.raises(ProtocolError):
+        say(Exchange(talk.surroundings), first)
+
+
+def test_an_mta_negotiates_once(talk: Talk) -> None:
+    """A second offer is no part of the protocol."""
+    with pytest.raises(ProtocolError):
+        say(Exchange(talk.surroundings), OFFER, OFFER)
+
+
+@pytest.mark.parametrize("event", [*MESSAGE, Data(), EndOfMessage(b""), ENVELOPE[1]])
+def test_steps_without_mail_are_deferred_at_the_end(talk: Talk, event: Event) -> None:
+    """An MTA out of turn: no mail passes, and the session goes on with the next message."""
+    exchange = Exchange(talk.surroundings)
+    say(exchange, *SESSION, event)
+
+    assert say(exchange, *ENVELOPE, *MESSAGE, EndOfMessage(b"")) == FAILED
+
+
+def test_the_client_must_be_known(talk: Talk, caplog: pytest.LogCaptureFixture) -> None:
+    """Without CONNECT and without a macro nobody is taken for a local user."""
+    exchange = Exchange(talk.surroundings)
+
+    say(exchange, OFFER)
+    assert say(exchange, *ENVELOPE, *MESSAGE, EndOfMessage(b"")) == FAILED
+    assert "the MTA did not say who the client is" in caplog.text
+
+
+def test_a_macro_may_say_who_the_client_is(talk: Talk) -> None:
+    """Where the MTA does not send CONNECT."""
+    exchange = Exchange(talk.surroundings)
+    macros = Macros(Command.HELO, {b"{client_addr}": b"192.0.2.1"})
+    say(exchange, OFFER, macros, Helo("mail.example.net"), *ENVELOPE, *MESSAGE, EndOfMessage(b""))
+
+    assert talk.records[-1]["client"]["address"] == "192.0.2.1"
+
+
+def test_another_session_on_the_same_connection_is_another(talk: Talk) -> None:
+    """QUIT_NC: no login and no client is left, and nothing is negotiated again."""
+    exchange = Exchange(talk.surroundings)
+    login = Macros(Command.MAIL, {b"{auth_authen}": b"bob"})
+    say(exchange, *SESSION, login, *ENVELOPE, *MESSAGE, EndOfMessage(b""), Abort(), QuitForNew())
+    say(exchange, CLIENT, *ENVELOPE, *MESSAGE, EndOfMessage(b""))
+
+    assert [record.get("login") for record in talk.records] == ["bob", None]
+
+
+def test_what_follows_a_quit_is_not_looked_at(talk: Talk) -> None:
+    """The connection is over."""
+    exchange = Exchange(talk.surroundings)
+
+    assert commands(say(exchange, *SESSION, Quit(), *ENVELOPE, *MESSAGE, EndOfMessage(b""))) == "O"
+    assert exchange.is_over
+
+
+class Breaking:
+    """A policy with a bug."""
+
+    def decide(self, transaction: Transaction, stages: tuple[Stage, ...]) -> Verdict:
+        raise ZeroDivisionError
+
+
+def with_policy(talk: Talk, policy: Decider, stages: frozenset[Stage] = AT_THE_END) -> Surroundings:
+    return replace(talk.surroundings, policy=policy, stages=stages)
+
+
+def test_a_bug_defers_the_message_and_is_logged(talk: Talk, caplog: pytest.LogCaptureFixture) -> None:
+    """The client learns nothing of it; the record says so; the next message is none the worse."""
+    exchange = Exchange(with_policy(talk, Breaking()))
+    queue_id = Macros(Command.END_OF_MESSAGE, {b"i": b"4B1"})
+
+    say(exchange, *SESSION)
+    assert say(exchange, *ENVELOPE, *MESSAGE, queue_id, EndOfMessage(b"")) == FAILED
+    assert "4B1: an error inside the milter" in caplog.text
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert "error" in talk.records[-1]
+
+
+def test_a_bug_where_the_mta_waits_is_answered_there(talk: Talk) -> None:
+    """At RCPT, which is decided here: that recipient comes again later."""
+    exchange = Exchange(with_policy(talk, Breaking(), stages=ALL_STAGES))
+    say(exchange, *SESSION, ENVELOPE[0])
+
+    assert say(exchange, ENVELOPE[1]) == FAILED
+
+
+class Waiting:
+    """A policy whose evidence is not at hand at first, as DNS makes it in the loop's thread."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def decide(self, transaction: Transaction, stages: tuple[Stage, ...]) -> Verdict:
+        self.asked += 1
+        if self.asked == 1:
+            raise NotAtHandError
+        return Verdict(Action.CONTINUE, stages[0])
+
+
+def test_a_step_that_has_to_wait_is_given_back(talk: Talk) -> None:
+    """Nothing was said and nothing recorded; done elsewhere it comes to the same."""
+    exchange = Exchange(with_policy(talk, Waiting()))
+    say(exchange, *SESSION, *ENVELOPE, *MESSAGE)
+    exchange.receive(encode(EndOfMessage(b"")) + encode(Abort()))
+    job = exchange.advance()
+
+    assert job is not None
+    assert exchange.ends_message
+    assert (exchange.take_output(), talk.records) == (b"", [])
+    job()
+    assert commands(exchange.take_output()) == "ic"
+    assert len(talk.records) == 1
+    assert exchange.advance() is None
+    assert not exchange.ends_message
+
+
+@pytest.mark.parametrize("stage", [Stage.RCPT, Stage.END_OF_MESSAGE])
+def test_a_step_whose_rules_count_is_always_given_back(talk: Talk, stage: Stage) -> None:
+    """The limit store may be slow, and asking it twice would count twice."""
+    surroundings = replace(talk.surroundings, stages=ALL_STAGES, counting=frozenset({stage}))
+    exchange = Exchange(surroundings)
+    exchange.receive(b"".join(encode(event) for event in (*SESSION, *ENVELOPE, *MESSAGE, EndOfMessage(b""))))
+
+    assert exchange.advance() is not None
+    assert exchange.ends_message is (stage is Stage.END_OF_MESSAGE)

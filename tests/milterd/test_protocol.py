@@ -1,0 +1,186 @@
+"""Octets of an MTA become events: every packet, cut anywhere, within bounds."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailreeve_milter.protocol import MAX_LARGE_OCTETS, MAX_OFFER_OCTETS, MAX_TEXT_OCTETS, PacketReader
+from mailreeve_milter.protocol_words import (
+    Body,
+    Command,
+    Connect,
+    EndOfHeaders,
+    Event,
+    Header,
+    Macros,
+    Mail,
+    Quit,
+)
+from mailreeve_policyd.errors import ProtocolError
+from tests.milterd.milterpackets import encode, events, packet
+
+COMMANDS = sorted(command.value for command in Command)
+
+
+def read(pieces: Iterable[bytes]) -> tuple[list[Event], str | None]:
+    """The events, and the error that ended them."""
+    reader, found = PacketReader(), []
+    try:
+        for piece in pieces:
+            reader.feed(piece)
+            while (event := reader.next_event()) is not None:
+                found.append(event)
+    except ProtocolError as error:
+        return found, str(error)
+    return found, None
+
+
+def cut(octets: bytes, places: Iterable[int]) -> list[bytes]:
+    """The octets in pieces."""
+    ends = sorted({place % (len(octets) + 1) for place in places})
+    return [octets[start:end] for start, end in zip([0, *ends], [*ends, len(octets)], strict=True)]
+
+
+@given(st.lists(events, max_size=8), st.lists(st.integers(0, 2000), max_size=8))
+def test_what_an_mta_says_is_heard_wherever_it_is_cut(said: list[Event], places: list[int]) -> None:
+    """Packet for packet, in order, octet for octet."""
+    octets = b"".join(encode(event) for event in said)
+
+    assert read(cut(octets, places)) == (said, None)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=30),
+            st.builds(packet, st.sampled_from(COMMANDS), st.binary(max_size=20)),
+            events.map(encode),
+        ),
+        max_size=6,
+    )
+)
+def test_any_octets_come_to_the_same_whole_or_one_by_one(parts: list[bytes]) -> None:
+    """The same events, and then the same ProtocolError or none; never another exception."""
+    octets = b"".join(parts)
+
+    assert read([octets]) == read(octets[place : place + 1] for place in range(len(octets)))
+
+
+def test_octets_may_be_fed_before_the_events_were_taken() -> None:
+    """As happens while a step of the same connection still waits for its answer."""
+    reader = PacketReader()
+    reader.feed(encode(Body(b"one")) + encode(Body(b"two")))
+    first = reader.next_event()
+    reader.feed(encode(Body(b"three"))[:6])
+    second, third = reader.next_event(), reader.next_event()
+    reader.feed(encode(Body(b"three"))[6:])
+
+    assert [first, second, third, reader.next_event()] == [Body(b"one"), Body(b"two"), None, Body(b"three")]
+
+
+BOUNDS = {
+    Command.NEGOTIATE: MAX_OFFER_OCTETS,
+    Command.HEADER: MAX_LARGE_OCTETS,
+    Command.BODY: MAX_LARGE_OCTETS,
+    Command.END_OF_MESSAGE: MAX_LARGE_OCTETS,
+    **dict.fromkeys(
+        (Command.DATA, Command.END_OF_HEADERS, Command.ABORT, Command.QUIT, Command.QUIT_FOR_NEW), 0
+    ),
+}
+
+
+@pytest.mark.parametrize("command", Command)
+def test_a_packet_that_is_too_large_is_known_by_its_first_octets(command: Command) -> None:
+    """Nothing of it is waited for or held."""
+    too_many = BOUNDS.get(command, MAX_TEXT_OCTETS) + 1
+
+    assert read([struct.pack("!IB", too_many, command)])[1] is None
+    assert read([struct.pack("!IB", too_many + 1, command)])[1] is not None
+
+
+def test_a_packet_of_the_largest_size_is_read_in_linear_time() -> None:
+    """A body chunk of a megabyte that comes in pieces of a few octets."""
+    octets = encode(Body(b"x" * MAX_LARGE_OCTETS))
+
+    assert read(octets[place : place + 64] for place in range(0, len(octets), 64))[0] == [
+        Body(b"x" * MAX_LARGE_OCTETS)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "data"),
+    [
+        (Command.NEGOTIATE, b"\0\0\0\6\0\0\0\1\0\0\0"),
+        (Command.MACRO, b""),
+        (Command.MACRO, b"Mi\0"),
+        (Command.MACRO, b"Mi\0004B1"),
+        (Command.CONNECT, b"mail.example.net"),
+        (Command.CONNECT, b"mail.example.net\0"),
+        (Command.CONNECT, b"mail.example.net\0004\1"),
+        (Command.CONNECT, b"mail.example.net\0004\1\1192.0.2.1"),
+        (Command.CONNECT, b"mail.example.net\0004\1\1192.0.2\0"),
+        (Command.CONNECT, b"mail.example.net\0004\1\1\0"),
+        (Command.CONNECT, b"mail.example.net\0X\1\1192.0.2.1\0"),
+        (Command.HELO, b""),
+        (Command.HELO, b"mail.example.net"),
+        (Command.MAIL, b"<bob@example.net>\0SIZE=1"),
+        (Command.RCPT, b""),
+        (Command.HEADER, b"Subject"),
+        (Command.HEADER, b"Subject\0 hello"),
+        (Command.HEADER, b"\0 hello\0"),
+        (Command.QUIT, b"\0"),
+        (ord("Z"), b""),
+        (0, b""),
+    ],
+)
+def test_what_is_malformed_is_a_protocol_error(command: int, data: bytes) -> None:
+    """A text without its end, a macro without a value, an address that is none, a command nobody knows."""
+    assert read([packet(command, data)])[1] is not None
+
+
+def test_a_packet_without_a_command_is_a_protocol_error() -> None:
+    """A length of nothing."""
+    assert read([b"\0\0\0\0" + encode(Quit())])[1] is not None
+
+
+@pytest.mark.parametrize(
+    ("data", "address"),
+    [
+        (b"a\0004\x9c\x40192.0.2.1\0", "192.0.2.1"),
+        (b"a\0006\x9c\x40IPv6:2001:db8::1\0", "IPv6:2001:db8::1"),
+        (b"a\0006\x9c\x402001:db8::1\0", "2001:db8::1"),
+    ],
+)
+def test_a_client_has_an_address_and_a_port(data: bytes, address: str) -> None:
+    """Sendmail writes the prefix, Postfix does too; the conversation takes either."""
+    assert read([packet(Command.CONNECT, data)])[0] == [Connect("a", address, 40000)]
+
+
+@pytest.mark.parametrize("data", [b"a\0U", b"a\0L\0\0/run/submit\0"])
+def test_a_client_by_no_network_has_none(data: bytes) -> None:
+    """What is not said is not made up."""
+    assert read([packet(Command.CONNECT, data)])[0] == [Connect("a", None, None)]
+
+
+def test_octets_that_are_no_utf8_stay_distinct() -> None:
+    """A path in Latin-1; a header value with a NUL, which a signer may have signed."""
+    latin = packet(Command.MAIL, b"<b\xf6b@example.net>\0SIZE=1\0")
+    header = packet(Command.HEADER, b"Subject\0 a\0b\0")
+
+    assert read([latin + header])[0] == [
+        Mail("<b\udcf6b@example.net>", ("SIZE=1",)),
+        Header(b"Subject", b" a\0b"),
+    ]
+
+
+def test_macros_may_be_none() -> None:
+    """Postfix sends no such packet, others do."""
+    assert read([packet(Command.MACRO, b"E") + packet(Command.END_OF_HEADERS)])[0] == [
+        Macros(ord("E"), {}),
+        EndOfHeaders(),
+    ]
