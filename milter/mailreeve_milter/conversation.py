@@ -155,7 +155,9 @@ class Conversation:
 
     def _examination(self, message: MessageUnderWay) -> Examination:
         if message.examination is None:  # an MTA may leave out the end of an empty header
-            message.examination = self._around.examiner.begin(message.session, message.header)
+            examiner = self._around.examiner
+            message.session = examiner.session_at_end(message.session, message.header)
+            message.examination = examiner.begin(message.session, message.header)
         return message.examination
 
     def _decide(self, stage: Stage, recipient: Mailbox | None = None) -> Response:

@@ -22,6 +22,7 @@ from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver import Resolver
 from mailreeve_policyd.resolver_dns import BudgetResolver, open_resolver
 from mailreeve_policyd.rules import Ruleset
+from mailreeve_policyd.rules.networks import NetworkSet
 from mailreeve_policyd.supervisor import DaemonSpec, Generation, run
 from mailreeve_policyd.worker import WorkerContext
 
@@ -115,8 +116,8 @@ def make_examiner(loaded: Loaded, resolver: Resolver) -> Examiner:
     seconds = settings.dns.message_budget_seconds
     return Examiner(
         authserv_id=configuration.authserv_id,
-        own_networks=configuration.trusted_networks,
-        relays=configuration.relay_networks,
+        own_networks=NetworkSet(configuration.trusted_networks),
+        relays=NetworkSet(configuration.relay_networks),
         max_header_octets=settings.milter.max_header_bytes,
         max_signatures=settings.authentication.max_signatures,
         keys=loaded.keys,

@@ -21,13 +21,14 @@ from mailreeve_milter.author import extract_author
 from mailreeve_milter.collected import CollectedHeader
 from mailreeve_milter.dkim import SigningKey, start_signing_once, start_verification
 from mailreeve_milter.message import HeaderField
+from mailreeve_milter.relayed import session_behind_relays
 from mailreeve_milter.signing_table import UNSIGNED, SigningKeys
 from mailreeve_policyd.audit import Signature
 from mailreeve_policyd.authres import MethodResult
-from mailreeve_policyd.config import Network
 from mailreeve_policyd.evidence import gather_envelope_evidence
 from mailreeve_policyd.resolver import Resolver
-from mailreeve_policyd.transaction import Evidence, IPAddress, Session, Transaction
+from mailreeve_policyd.rules.networks import NetworkSet
+from mailreeve_policyd.transaction import Evidence, Session, Transaction
 
 TOO_LARGE = "the header is larger than max_header_bytes"
 
@@ -72,8 +73,8 @@ class Examiner:
     """
 
     authserv_id: str
-    own_networks: tuple[Network, ...]
-    relays: tuple[Network, ...]
+    own_networks: NetworkSet
+    relays: NetworkSet
     max_header_octets: int
     max_signatures: int
     keys: SigningKeys
@@ -96,27 +97,35 @@ class Examiner:
 
     def is_own(self, session: Session) -> bool:
         """Is this our own mail: with a login, from our networks, or by no network at all?"""
+        if session.relayed is not None:  # whose mail that is, only a header says
+            return False
         if session.sasl_username is not None or session.client_address is None:
             return True
-        return _contains(self.own_networks, session.client_address)
+        return session.client_address in self.own_networks
 
     def gather(self, transaction: Transaction, needs: AbstractSet[str]) -> Evidence | None:
-        """What rules need to know of a stranger's envelope before the message is there. May ask DNS."""
-        if not needs or self.is_own(transaction.session):
+        """What rules need to know of a stranger's envelope before the message is there. May ask DNS.
+
+        Behind a relay nothing is known before its Received field is there.
+        """
+        session = transaction.session
+        if not needs or self.is_own(session) or self._is_relay(session):
             return transaction.evidence
         return gather_envelope_evidence(transaction, needs, self.resolver())
 
+    def session_at_end(self, session: Session, header: CollectedHeader) -> Session:
+        """The session that evidence and rules are to see: a relay's is that of its client."""
+        if not self._is_relay(session):
+            return session
+        return session_behind_relays(session, header.fields, self.relays)
+
     def _is_relay(self, session: Session) -> bool:
         address = session.client_address
-        return address is not None and session.sasl_username is None and _contains(self.relays, address)
+        return address is not None and session.sasl_username is None and address in self.relays
 
 
 def _never(_value: bytes) -> bool:
     return False
-
-
-def _contains(networks: Sequence[Network], address: IPAddress) -> bool:
-    return any(address in network for network in networks)
 
 
 class OwnMail:

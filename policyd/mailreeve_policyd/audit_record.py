@@ -26,11 +26,15 @@ MAX_WHOLE = 2**63 - 1
 
 
 class Client(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who was connected; `address` is missing for mail that came by no network."""
+    """Whose mail it was; `address` is missing for mail that came by no network.
+
+    `relay` is the trusted relay that passed it on, where this is not who was connected.
+    """
 
     address: str | None = None
     name: str | None = None
     port: int | None = None
+    relay: str | None = None
 
 
 class TlsUsed(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -244,9 +248,12 @@ def _sender(transaction: Transaction, measure: _Measure) -> str | None:
 
 
 def _client(session: Session, measure: _Measure) -> Client:
-    address = session.client_address
+    address, relayed = session.client_address, session.relayed
     return Client(
-        str(address) if address else None, measure.optional(session.client_name), _whole(session.client_port)
+        str(address) if address else None,
+        measure.optional(session.client_name),
+        _whole(session.client_port),
+        str(relayed.address) if relayed else None,
     )
 
 

@@ -22,6 +22,7 @@ from mailreeve_policyd.limits_open import open_store
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver_dns import BudgetResolver, open_resolver
 from mailreeve_policyd.rules import Ruleset
+from mailreeve_policyd.rules.networks import NetworkSet
 from mailreeve_policyd.server import PolicyServer
 from mailreeve_policyd.supervisor import DaemonSpec, Generation, run
 from mailreeve_policyd.transaction import Evidence, Transaction
@@ -85,7 +86,12 @@ def _gatherer(configuration: Configuration) -> Gather:
     resolver = open_resolver(configuration)
     seconds = configuration.settings.dns.message_budget_seconds
 
+    relays = NetworkSet(configuration.relay_networks)
+
     def gather(transaction: Transaction, needs: frozenset[str]) -> Evidence:
+        client = transaction.session.client_address
+        if client is not None and client in relays:  # whose mail it is, only the message says
+            return transaction.evidence or Evidence()
         return gather_envelope_evidence(transaction, needs, BudgetResolver(resolver, seconds))
 
     return gather

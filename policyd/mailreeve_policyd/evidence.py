@@ -11,7 +11,7 @@ from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.iprev import evaluate_iprev
 from mailreeve_policyd.resolver import Resolver
 from mailreeve_policyd.spf import evaluate_helo, evaluate_mail_from, mail_from_of_helo
-from mailreeve_policyd.transaction import Evidence, Transaction
+from mailreeve_policyd.transaction import Evidence, Session, Transaction
 
 ENVELOPE_NEEDS = frozenset({"spf", "spf_helo", "iprev"})
 """What may be needed, by the names of the facts."""
@@ -24,13 +24,14 @@ def gather_envelope_evidence(
 
     Results come in the order in which RFC 8601 fields list them: iprev, spf of the HELO name, spf of the
     reverse-path. What the transaction's evidence holds already is not asked again. `spf` needs an
-    envelope and `iprev` an address: without, there is no such result. Never raises.
+    envelope and `iprev` an address: without, there is no such result. Of mail that a relay passed on
+    from a client unknown, spf is none and there is no iprev. Never raises.
     """
     known = transaction.evidence or Evidence()
     session = transaction.session
     iprev = known.result("iprev")
-    if iprev is None and "iprev" in needs and session.client_address is not None:
-        iprev = evaluate_iprev(session.client_address, resolver)
+    if iprev is None and "iprev" in needs:
+        iprev = _iprev(session, resolver)
     helo = known.result("spf", "smtp.helo")
     if helo is None and "spf_helo" in needs:
         helo = evaluate_helo(session, resolver)
@@ -38,6 +39,13 @@ def gather_envelope_evidence(
     if mail_from is None and "spf" in needs:
         mail_from = _mail_from(transaction, helo, resolver)
     return Evidence(tuple(result for result in (iprev, helo, mail_from) if result is not None))
+
+
+def _iprev(session: Session, resolver: Resolver) -> MethodResult | None:
+    is_unknown = session.relayed is not None and session.relayed.problem is not None
+    if session.client_address is None or is_unknown:
+        return None
+    return evaluate_iprev(session.client_address, resolver)
 
 
 def _mail_from(

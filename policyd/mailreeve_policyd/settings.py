@@ -108,8 +108,9 @@ class Trust(_Section, frozen=True):
         tuple[str, ...],
         Meta(
             description=(
-                "Internal hops (a secondary MX, another filter): their Authentication-Results fields "
-                "are kept. Networks in CIDR form."
+                "Internal hops (a secondary MX, another filter, a forwarder that serves us): their "
+                "Authentication-Results fields are kept, and their Received fields say whose mail it is. "
+                "Networks in CIDR form."
             )
         ),
     ] = ()

@@ -105,6 +105,8 @@ def _postmaster(helo_name: str) -> Mailbox:
 
 def _judge(session: Session, sender: Mailbox, resolver: Resolver) -> tuple[str, str]:
     """Result word and reason."""
+    if session.relayed is not None and session.relayed.problem is not None:
+        return "none", session.relayed.problem
     if session.client_address is None:
         return "none", "the client has no address"
     # section 4.3: what is malformed, a literal, or has one label only is none

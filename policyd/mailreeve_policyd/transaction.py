@@ -46,11 +46,23 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Relayed:
+    """The trusted relay that is connected to us, where a session is that of its client.
+
+    `problem` says why that client is not known; the session is then the relay's own, and proves nothing.
+    """
+
+    address: IPAddress
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """The SMTP session: who is connected. None is "not there" or "not said", never "".
 
     `client_address` is None for mail that came by no network (the sendmail command).
     `client_name` is the verified name of the client, `reverse_client_name` what its PTR says.
+    `relayed` is set at end-of-message, where a trusted relay passed on the mail of the client.
     """
 
     client_address: IPAddress | None = None
@@ -66,6 +78,7 @@ class Session:
     sasl_sender: str | None = None
     tls: Tls | None = None
     policy_context: str | None = None
+    relayed: Relayed | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from mailreeve_policyd.limits_memory import MemoryStore
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver import ZoneResolver
 from mailreeve_policyd.rules.load import load_ruleset
+from mailreeve_policyd.rules.networks import NetworkSet
 from mailreeve_policyd.smtp import Stage, parse_domain
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -81,8 +82,8 @@ def make_talk(
     key = SigningKey(parse_domain("example.org"), parse_domain("e1"), Ed25519PrivateKey.generate())
     examiner = Examiner(
         "mx.example.org",
-        (ip_network("198.51.100.0/24"),),
-        tuple(ip_network(text) for text in relays),
+        NetworkSet([ip_network("198.51.100.0/24")]),
+        NetworkSet(ip_network(text) for text in relays),
         max_header_octets,
         8,
         SigningKeys([key]),

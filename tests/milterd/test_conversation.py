@@ -120,6 +120,73 @@ def test_a_relays_results_are_kept(tmp_path: Path) -> None:
     assert (len(kept.removals), len(removed.removals)) == (0, 1)
 
 
+RECEIVED = (
+    b"Received: from mail.example.net (mail.example.net [%b])\r\n"
+    b"\tby mx2.example.org (Postfix) with ESMTP id 1; Mon, 1 Jun 2026 00:00:00 +0000\r\n"
+)
+RELAYED = replace(OUTSIDE, address="203.0.113.250", helo="mx2.example.org")
+
+
+def test_behind_a_relay_its_client_is_judged_and_recorded(tmp_path: Path) -> None:
+    """SPF and the rules at the end see who gave the mail to the relay; the record names both."""
+    rules = "at end-of-message { yes: accept if client_address in 192.0.2.1 and spf is pass }"
+    talk = make_talk(tmp_path, rules, relays=["203.0.113.250/32"])
+    outcome = run_message(talk.conversation, RELAYED, RECEIVED % b"192.0.2.1" + MESSAGE).outcome
+
+    assert "spf=pass" in field_text(outcome)
+    assert talk.records[-1]["verdict"]["rule"] == "yes"
+    assert talk.records[-1]["client"] == {
+        "address": "192.0.2.1",
+        "name": "mail.example.net",
+        "relay": "203.0.113.250",
+    }
+    assert talk.records[-1]["helo"] == "mail.example.net"
+
+
+def test_a_strangers_received_field_is_not_believed(tmp_path: Path) -> None:
+    """Who is no relay may name any client: it is itself that is checked."""
+    stranger = replace(OUTSIDE, address="203.0.113.66")
+    talk = make_talk(tmp_path, relays=["203.0.113.250/32"])
+    outcome = run_message(talk.conversation, stranger, RECEIVED % b"192.0.2.1" + MESSAGE).outcome
+
+    assert "spf=fail" in field_text(outcome)
+    assert talk.records[-1]["client"]["address"] == "203.0.113.66"
+
+
+@pytest.mark.parametrize("header", [b"", b"Received: by mx2.example.org (Postfix, from userid 33)\r\n"])
+def test_a_relay_that_does_not_say_whose_mail_it_is_proves_nothing(tmp_path: Path, header: bytes) -> None:
+    """SPF is none, with the reason, whatever the relay itself may send."""
+    zone = 'example.net. TXT "v=spf1 ip4:203.0.113.250 -all"'
+    talk = make_talk(tmp_path, relays=["203.0.113.250/32"], zone=zone)
+    outcome = run_message(talk.conversation, RELAYED, header + MESSAGE).outcome
+
+    assert "spf=pass" not in field_text(outcome)
+    results = [one for one in talk.records[-1]["results"] if one["method"] == "spf"]
+    assert [one["result"] for one in results] == ["none", "none"]
+    assert "203.0.113.250" in results[0]["reason"]
+
+
+def test_a_relay_does_not_make_mail_ours(tmp_path: Path) -> None:
+    """A client in our networks that only a relay's field names is checked and not signed."""
+    talk = make_talk(tmp_path, relays=["203.0.113.250/32"])
+    outcome = run_message(talk.conversation, RELAYED, RECEIVED % b"198.51.100.9" + OUR_MESSAGE).outcome
+
+    assert added(outcome) == [b"Authentication-Results"]
+    assert talk.records[-1]["client"]["address"] == "198.51.100.9"
+
+
+def test_behind_a_relay_spf_is_not_known_before_the_message(tmp_path: Path) -> None:
+    """A rule at rcpt refuses nobody for the address of the relay."""
+    rules = (
+        'at rcpt { no: reject "5.7.23 No" if spf is fail }\nat end-of-message { also: warn if spf is pass }'
+    )
+    talk = make_talk(tmp_path, rules, stages=ALL_STAGES, relays=["203.0.113.250/32"])
+    replayed = run_message(talk.conversation, RELAYED, RECEIVED % b"192.0.2.1" + MESSAGE)
+
+    assert [response for _, response in replayed.responses] == [CONTINUE] * 5
+    assert "spf=pass" in field_text(replayed.outcome)
+
+
 def test_a_refused_message_is_not_changed(tmp_path: Path) -> None:
     """Nothing is signed, removed or added, and the record has the rule."""
     talk = make_talk(tmp_path, 'at end-of-message { no: reject "5.7.1 No" }')
