@@ -43,6 +43,18 @@ def test_a_missing_rules_file_is_told_with_its_path(tmp_path: Path) -> None:
         load_ruleset(tmp_path / "no-rules", SPLIT)
 
 
+def test_a_path_is_told_whole_however_long_it_is(tmp_path: Path) -> None:
+    """A path that is cut cannot be found: the set's file is named to its end."""
+    folder = tmp_path / ("a" * 100) / ("b" * 100)
+    folder.mkdir(parents=True)
+    (folder / "rules").write_text('set local = file "no-such-file.txt"\n')
+
+    with pytest.raises(ConfigError) as caught:
+        load_ruleset(folder / "rules", SPLIT)
+
+    assert f"the file `{folder / 'no-such-file.txt'}` cannot be read" in caught.value.problem
+
+
 def test_a_folder_is_no_rules_file(tmp_path: Path) -> None:
     """What cannot be read is a mistake, not a traceback."""
     with pytest.raises(ConfigError, match="Is a directory"):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mailreeve_policyd.errors import ConfigError, ProtocolError
+from mailreeve_policyd.escape import escape
 from mailreeve_policyd.facts import FactType
 from mailreeve_policyd.rules.networks import IPNetwork, NetworkSet, network_around, parse_network
 from mailreeve_policyd.rules.nodes import Number, SetNode, Text, Value, Word
@@ -20,6 +21,9 @@ from mailreeve_policyd.transaction import parse_address
 
 MAX_SET_FILE_BYTES = 64 * 1024 * 1024
 """A set file lies in each worker's memory, some five times its size: 64 MiB are about two million entries."""
+
+MAX_PATH_SHOWN = 4 * 4096
+"""A path is shown whole, to be found: Linux takes 4096 octets (PATH_MAX), escaped at most four times that."""
 
 ReadFile = Callable[[Path, str, int], str]
 """Path, the name to show, the largest size in bytes; raises ConfigError. source.read_text is the real one."""
@@ -91,7 +95,7 @@ def read_beside(name: Text, folder: Path, read_file: ReadFile) -> tuple[Path, st
     except ConfigError as error:
         if error.place:
             raise
-        problem = f"the file {quote(str(path))} {error.problem}"
+        problem = f"the file `{escape(str(path), MAX_PATH_SHOWN)}` {error.problem}"
         raise Mistake(name.at, problem, "a path is relative to the folder of the rules file") from error
 
 
