@@ -22,6 +22,12 @@ MIN_PERIOD = timedelta(seconds=1)
 MAX_PERIOD = timedelta(days=31)
 
 
+KEY_OCTETS = 16
+SUBJECT_OCTETS = 8
+
+MARK_OCTETS = 8
+
+
 class Unit(Enum):
     """What a limit counts."""
 
@@ -47,8 +53,8 @@ class Charge:
     """One limit that applies to a transaction.
 
     `key` comes from `limit_key`; two limits never share one. `amount` is in the limit's unit (for
-    distinct: 1, with the value's `member_hash` in `member`). `mark` identifies what must be counted only
-    once under this key (a message's instance, or instance and recipient); None: always counted.
+    distinct: 1, with the value's `member_hash` in `member`). `mark` is the `member_hash` of what must be
+    counted only once under this key (a message's instance, or instance and recipient); None: always counted.
     `refuses` says whether exceeding it refuses the mail: one that lets mail in (hold, discard, warn,
     observe) is not charged when exceeded, but stops nobody else's charge.
     """
@@ -116,18 +122,23 @@ class LimitKeys:
         begun = self._begun.get((limit.unit, limit.period))
         if begun is None:
             begun = self._begin(limit)
+        counted_by = b"".join([_framed(part) for part in parts])
         digest = begun.copy()
-        digest.update(b"".join([_framed(part) for part in parts]))
-        return digest.digest()
+        digest.update(counted_by)
+        return blake2b(counted_by, digest_size=SUBJECT_OCTETS).digest() + digest.digest()
 
     def _begin(self, limit: Limit) -> blake2b:
         period = str(int(limit.period.total_seconds()))
-        digest = blake2b(b"".join(map(_framed, (self._rule, limit.unit.value, period))), digest_size=16)
+        common = b"".join(map(_framed, (self._rule, limit.unit.value, period)))
+        digest = blake2b(common, digest_size=KEY_OCTETS - SUBJECT_OCTETS)
         return self._begun.setdefault((limit.unit, limit.period), digest)
 
 
 def limit_key(rule: str, limit: Limit, parts: Iterable[str]) -> bytes:
-    """16 bytes that name one counter: the rule, what it counts and the values of its key.
+    """KEY_OCTETS that name one counter: the rule, what it counts and the values of its key.
+
+    The first SUBJECT_OCTETS are of the values alone: counters of one login lie side by side in a store that
+    keeps keys in order, and what a request changes there is one place and not several.
 
     Values come from the wire: hashed, so that length and content are bounded; each is framed by its
     length, so that two different sequences never meet. A limit whose period or unit was changed
@@ -143,4 +154,4 @@ def _framed(part: str) -> bytes:
 
 def member_hash(value: str) -> bytes:
     """8 bytes for one value of a `distinct` limit, or for a mark: 10,000 values collide once in 10^11."""
-    return blake2b(value.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return blake2b(value.encode("utf-8", "surrogateescape"), digest_size=MARK_OCTETS).digest()

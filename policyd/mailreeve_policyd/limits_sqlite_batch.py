@@ -9,10 +9,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from hashlib import blake2b
 from struct import Struct
 
-from mailreeve_policyd.limits import Charge, Unit, Usage
+from mailreeve_policyd.limits import KEY_OCTETS, SUBJECT_OCTETS, Charge, Unit, Usage
 from mailreeve_policyd.limits_judge import judge
 from mailreeve_policyd.limits_window import (
     MICROSECONDS,
@@ -26,10 +25,10 @@ from mailreeve_policyd.limits_window import (
     within_window,
 )
 
-KEY_OCTETS = 8
-"""Of a key's 16, beside a mark: only the keys that one message counts under must not meet there."""
+MARK = b"m"
+"""Between subject and mark in the name of a mark's row, which is longer than any counter's."""
 
-_COUNTED = Struct(f"<{KEY_OCTETS}sq")
+_COUNTED = Struct(f"<{KEY_OCTETS - SUBJECT_OCTETS}sq")
 
 
 class Batch:
@@ -41,7 +40,7 @@ class Batch:
         self._remember = remember
         self._buckets: dict[bytes, Buckets] = {}
         self._ends: dict[bytes, int] = {}
-        self._marks: dict[bytes, _Mark] = {}
+        self._marks: dict[tuple[bytes, bytes], _Mark] = {}
 
     def charge(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         """LimitStore.charge, seeing the calls before it. What it counts is in the file after `write`."""
@@ -50,7 +49,7 @@ class Batch:
             for window in judgement.windows.values():
                 window.write()
             for key, mark in judgement.marks:
-                self._mark(mark).add(key)
+                self._mark(key, mark).add(key)
         return judgement.usages
 
     def usage(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
@@ -59,21 +58,16 @@ class Batch:
 
     def write(self) -> None:
         """Write what the calls came to."""
-        self.connection.executemany(
-            "INSERT OR REPLACE INTO counter VALUES (?, ?, ?)",
-            [(key, ends, pack_buckets(self._buckets[key])) for key, ends in self._ends.items()],
-        )
-        self.connection.executemany(
-            "INSERT OR REPLACE INTO mark VALUES (?, ?, ?)",
-            [mark.row() for mark in self._marks.values() if mark.has_grown],
-        )
+        rows = [(key, ends, pack_buckets(self._buckets[key])) for key, ends in self._ends.items()]
+        rows += [mark.row() for mark in self._marks.values() if mark.has_grown]
+        self.connection.executemany("INSERT OR REPLACE INTO counter VALUES (?, ?, ?)", rows)
 
     def buckets(self, key: bytes) -> Buckets:
         """A counter, as the file or a call before has it."""
         found = self._buckets.get(key)
         if found is None:
-            row = self.connection.execute("SELECT buckets FROM counter WHERE key = ?", (key,)).fetchone()
-            found = self._buckets[key] = [] if row is None else unpack_buckets(row[0])
+            packed = self._content(key)
+            found = self._buckets[key] = unpack_buckets(packed) if packed is not None else []
         return found
 
     def set_buckets(self, key: bytes, buckets: Buckets, ends: int) -> None:
@@ -85,29 +79,34 @@ class Batch:
         return _Members(self, charge) if charge.limit.unit is Unit.DISTINCT else _Counter(self, charge)
 
     def _is_marked(self, key: bytes, mark: bytes) -> bool:
-        return self._mark(mark).holds(key)
+        return self._mark(key, mark).holds(key)
 
-    def _mark(self, mark: bytes) -> _Mark:
-        found = self._marks.get(mark)
+    def _mark(self, key: bytes, mark: bytes) -> _Mark:
+        subject = key[:SUBJECT_OCTETS]
+        found = self._marks.get((subject, mark))
         if found is None:
-            number = _mark_id(mark)
-            row = self.connection.execute("SELECT keys FROM mark WHERE id = ?", (number,)).fetchone()
-            packed = b"" if row is None else row[0]
-            found = self._marks[mark] = _Mark(number, packed, self.now, self._remember)
+            name = subject + MARK + mark
+            packed = self._content(name) or b""
+            found = self._marks[subject, mark] = _Mark(name, packed, self.now, self._remember)
         return found
+
+    def _content(self, key: bytes) -> bytes | None:
+        row = self.connection.execute("SELECT content FROM counter WHERE key = ?", (key,)).fetchone()
+        content: bytes | None = None if row is None else row[0]
+        return content
 
 
 class _Mark:
-    """What a mark was counted under, each with the first moment at which that is forgotten.
+    """Under which counters of one subject a mark was counted, and until when that is remembered.
 
-    A row a mark and not a row a counter: a request has one or two marks and many counters, and each row
-    is a page to be written.
+    Beside those counters in the table: all rows that a request changes are then in one page mostly, and to
+    write pages is most of what a charge costs.
     """
 
-    __slots__ = ("_counted", "_id", "_new_ends", "has_grown")
+    __slots__ = ("_counted", "_name", "_new_ends", "has_grown")
 
-    def __init__(self, number: int, packed: bytes, now: int, remember: int) -> None:
-        self._id = number
+    def __init__(self, name: bytes, packed: bytes, now: int, remember: int) -> None:
+        self._name = name
         self._new_ends = now + remember
         # what ends later than a whole time from now was written before the clock was set back
         latest = now + 2 * remember
@@ -115,14 +114,14 @@ class _Mark:
         self.has_grown = False
 
     def holds(self, key: bytes) -> bool:
-        return key[:KEY_OCTETS] in self._counted
+        return key[SUBJECT_OCTETS:] in self._counted
 
     def add(self, key: bytes) -> None:
-        self._counted[key[:KEY_OCTETS]] = self._new_ends
+        self._counted[key[SUBJECT_OCTETS:]] = self._new_ends
         self.has_grown = True
 
-    def row(self) -> tuple[int, int, bytes]:
-        return self._id, max(self._counted.values()), pack_counted(self._counted)
+    def row(self) -> tuple[bytes, int, bytes]:
+        return self._name, max(self._counted.values()), pack_counted(self._counted)
 
 
 class _Counter:
@@ -227,13 +226,8 @@ def _member(charge: Charge) -> bytes:
     return charge.member
 
 
-def _mark_id(mark: bytes) -> int:
-    """64 bits: of four million marks that live, a new one meets another once in 10^12."""
-    return int.from_bytes(blake2b(mark, digest_size=8).digest(), "big", signed=True)
-
-
 def pack_counted(counted: Mapping[bytes, int]) -> bytes:
-    """What a mark was counted under: KEY_OCTETS of each key and its end (8 bytes)."""
+    """What a mark was counted under: the end of each key and its moment (8 bytes)."""
     return b"".join(_COUNTED.pack(key, ends) for key, ends in counted.items())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -38,13 +38,12 @@ PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
 BEGIN;
 -- ends, everywhere: the first moment at which the row says nothing any more, in microseconds
-CREATE TABLE counter (key BLOB PRIMARY KEY, ends INTEGER NOT NULL, buckets BLOB NOT NULL) WITHOUT ROWID;
+-- counters, and the marks of what they counted: limits_sqlite_batch.py says how they are told apart
+CREATE TABLE counter (key BLOB PRIMARY KEY, ends INTEGER NOT NULL, content BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE member (
     key BLOB, member BLOB, ends INTEGER NOT NULL, PRIMARY KEY (key, member)
 ) WITHOUT ROWID;
 CREATE INDEX member_by_end ON member (key, ends);
--- id: a hash of the mark; keys: the counters under which it was counted
-CREATE TABLE mark (id INTEGER PRIMARY KEY, ends INTEGER NOT NULL, keys BLOB NOT NULL);
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
@@ -113,7 +112,6 @@ class Sweep:
     charges: int = 0
     after_counter: bytes = b""
     after_member: tuple[bytes, bytes] = (b"", b"")
-    after_mark: int = field(default=-(2**63))
 
     def after_charges(self, connection: sqlite3.Connection, now: int, charges: int = 1) -> None:
         """Within the transaction of so many charges; `now` in microseconds."""
@@ -122,7 +120,6 @@ class Sweep:
             self.charges -= SWEEP_EVERY
             self._counters(connection, now)
             self._members(connection, now)
-            self._marks(connection, now)
             self._give_back(connection)
 
     def _counters(self, connection: sqlite3.Connection, now: int) -> None:
@@ -142,14 +139,6 @@ class Sweep:
         ended = [(key, member) for key, member, ends in rows if _has_ended(ends, now)]
         connection.executemany("DELETE FROM member WHERE key = ? AND member = ?", ended)
         self.after_member = rows[-1][:2] if len(rows) == SWEEP_ROWS else (b"", b"")
-
-    def _marks(self, connection: sqlite3.Connection, now: int) -> None:
-        rows = connection.execute(
-            "SELECT id, ends FROM mark WHERE id > ? ORDER BY id LIMIT ?", (self.after_mark, SWEEP_ROWS)
-        ).fetchall()
-        ended = [(mark,) for mark, ends in rows if _has_ended(ends, now)]
-        connection.executemany("DELETE FROM mark WHERE id = ?", ended)
-        self.after_mark = rows[-1][0] if len(rows) == SWEEP_ROWS else -(2**63)
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         (spare,) = connection.execute("PRAGMA freelist_count").fetchone()

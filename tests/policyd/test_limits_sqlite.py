@@ -81,7 +81,7 @@ def test_a_damaged_counter_is_an_outage(file: Path) -> None:
     store = SqliteStore(file)
     store.charge([charge])
     with closing(sqlite3.connect(file)) as connection:
-        connection.execute("UPDATE counter SET buckets = x'00'")
+        connection.execute("UPDATE counter SET content = x'00'")
         connection.commit()
 
     with pytest.raises(StoreError, match="1 bytes"):

@@ -11,7 +11,7 @@ import pytest
 
 from mailreeve_policyd.limits_sqlite_file import FURTHEST_END, SWEEP_EVERY, SWEEP_ROWS, Sweep, open_file
 
-TABLES = ("counter", "member", "mark")
+TABLES = ("counter", "member")
 NOW = 1_700_000_000_000_000
 
 
@@ -37,9 +37,6 @@ def fill(connection: sqlite3.Connection, ends: int, rows: int) -> None:
         "INSERT INTO counter VALUES (?, ?, ?)", [(name, ends, bytes(20)) for name in names]
     )
     connection.executemany("INSERT INTO member VALUES (?, ?, ?)", [(name, name, ends) for name in names])
-    connection.executemany(
-        "INSERT INTO mark VALUES (?, ?, x'')", [(place - rows // 2, ends) for place in places]
-    )
     connection.execute("COMMIT")
 
 
@@ -62,7 +59,7 @@ def test_what_ended_is_swept_from_every_table(connection: sqlite3.Connection, en
 
     sweep(connection, rows=1000)
 
-    assert counts(connection) == [0, 0, 0]
+    assert counts(connection) == [0, 0]
 
 
 @pytest.mark.parametrize("ends", [NOW + 1, NOW + FURTHEST_END])
@@ -72,7 +69,7 @@ def test_what_lives_stays(connection: sqlite3.Connection, ends: int) -> None:
 
     sweep(connection, rows=1000)
 
-    assert counts(connection) == [1000, 1000, 1000]
+    assert counts(connection) == [1000, 1000]
 
 
 def test_one_charge_sweeps_a_bounded_number_of_rows(connection: sqlite3.Connection) -> None:
@@ -82,7 +79,7 @@ def test_one_charge_sweeps_a_bounded_number_of_rows(connection: sqlite3.Connecti
 
     cleaner.after_charges(connection, NOW)
 
-    assert counts(connection) == [1000 - SWEEP_ROWS] * 3
+    assert counts(connection) == [1000 - SWEEP_ROWS] * 2
 
 
 def test_sweeping_begins_again_at_the_end(connection: sqlite3.Connection) -> None:
@@ -93,7 +90,7 @@ def test_sweeping_begins_again_at_the_end(connection: sqlite3.Connection) -> Non
         for _ in range(5 * SWEEP_EVERY):
             cleaner.after_charges(connection, now)
 
-    assert counts(connection) == [0, 0, 0]
+    assert counts(connection) == [0, 0]
 
 
 def test_free_pages_go_back_to_the_file_system(file: Path, connection: sqlite3.Connection) -> None:
@@ -119,7 +116,7 @@ def test_another_maker_may_be_faster(file: Path, connection: sqlite3.Connection)
     fill(connection, NOW, rows=1)
 
     with closing(open_file(file)) as second:
-        assert counts(second) == [1, 1, 1]
+        assert counts(second) == [1, 1]
         assert {path.name.removeprefix(file.name) for path in file.parent.iterdir()} == {"", "-wal", "-shm"}
 
 

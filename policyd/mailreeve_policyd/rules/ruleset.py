@@ -100,7 +100,9 @@ class Ruleset:
     def judge(self, transaction: Transaction, stages: Iterable[Stage], on_unknown: OnUnknown) -> Judgement:
         """What the rules of these stages say, in the order given, before any limit is asked."""
         unknown: list[str] = []
-        blocks = tuple(self._block(transaction, stage, on_unknown, unknown) for stage in stages)
+        blocks = tuple(
+            self._block(transaction, stage, on_unknown, unknown) for stage in stages if stage in self.blocks
+        )
         return Judgement(blocks, tuple(dict.fromkeys(unknown)))
 
     def _block(
