@@ -1,8 +1,7 @@
 """Authentication-Results: our own field, as RFC 8601 section 2.2 has it. Forged ones: authclaim.py.
 
-Every value may come from a stranger, and many readers are patterns rather than parsers. So beyond the
-grammar no value holds a sign with which one of them could find a result in it: such values are dropped,
-of an address its domain stays. Must not know how results came about.
+Every value may come from a stranger: harmless.py says what may be shown of it. Must not know how results
+came about.
 """
 
 from __future__ import annotations
@@ -11,21 +10,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
+from mailreeve_milter.harmless import harmless_text, harmless_value
 from mailreeve_milter.message import HeaderField
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.errors import ProtocolError
-from mailreeve_policyd.smtp import parse_domain, parse_mailbox
+from mailreeve_policyd.smtp import parse_domain
 
 FIELD_NAME = b"Authentication-Results"
 
 MAX_RESULTS = 40
 """In one field; signatures, the only ones of which there are many, are bounded before."""
-
-MAX_VALUE_OCTETS = 320
-"""Of one property: an address of 64 + 1 + 255 octets (RFC 5321 section 4.5.3.1). Longer ones are dropped."""
-
-MAX_REASON_CHARACTERS = 160
-"""Of a reason, which is for people; longer ones are cut."""
 
 LINE_OCTETS = 70
 """After its tab a line is folded before it gets longer, where it has a place for that (78 with the tab)."""
@@ -38,13 +32,6 @@ _KEYWORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\Z")
 _TOKEN = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]+\Z")
 # pvalue may also be [[local-part] "@"] domain-name
 _ADDRESS = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]*@[A-Za-z0-9_](?:[A-Za-z0-9_.\-]*[A-Za-z0-9_])?\Z")
-# No space, ; ( ) " \ < > or comma, and = only where base64 ends
-_HARMLESS = re.compile(r"[!#$%&'*+\-./0-9:?@A-Z\[\]^_`a-z{|}~]+={0,2}\Z")
-_PLAIN_REASON = re.compile(r"[ !#$%&'*+,\-./0-9:?@A-Z\[\]^_`a-z{|}~]*\Z")
-_UNSHOWN = re.compile(r"[^ -~]")
-_HARMLESS_REASON = str.maketrans(
-    {";": ",", "=": ":", "(": "[", ")": "]", '"': "'", "\\": "/", "<": "[", ">": "]"}
-)
 
 
 def format_field(authserv_id: str, results: Sequence[MethodResult]) -> HeaderField:
@@ -75,26 +62,19 @@ def _format_result(result: MethodResult) -> Iterator[str]:
     """A resinfo = methodspec [reasonspec] *propspec, in pieces that each stay on one line."""
     yield f"{_keyword(result.method)}={_keyword(result.result)}"
     if result.reason:
-        yield f"reason={_format_reason(result.reason)}"
+        yield f'reason="{harmless_text(result.reason)}"'
     for name, value in result.properties.items():
         written = _format_property(value)
         if written is not None:
             yield f"{_property_name(name)}={written}"
 
 
-def _format_reason(text: str) -> str:
-    readable = text[:MAX_REASON_CHARACTERS]
-    if _PLAIN_REASON.match(readable) is None:
-        readable = _UNSHOWN.sub("?", readable.translate(_HARMLESS_REASON))
-    return f'"{readable}"'
-
-
 def _format_property(value: str) -> str | None:
     """A pvalue; None where the value cannot be told."""
-    if len(value) <= MAX_VALUE_OCTETS and _HARMLESS.match(value):
-        return value if _ADDRESS.match(value) else _format_value(value)
-    domain = parse_mailbox(value[-MAX_VALUE_OCTETS:]).domain if "@" in value else None
-    return str(domain) if domain else None
+    shown = harmless_value(value)
+    if shown is None or _ADDRESS.match(shown):
+        return shown
+    return _format_value(shown)
 
 
 def _format_value(text: str) -> str:

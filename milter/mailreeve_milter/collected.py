@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mailreeve_milter.edits import RESULTS_FIELD
+from mailreeve_milter.edits import RECEIVED_SPF_FIELD, RESULTS_FIELD
 from mailreeve_milter.message import HeaderField, field_from_milter
 from mailreeve_policyd.escape import decode_wire
 
@@ -25,12 +25,26 @@ class CollectedHeader:
 
     What is more than `max_octets` or MAX_FIELDS is not kept: `is_too_large` then, `fields` is empty,
     and only the forged Authentication-Results are still found. `claims` says whether a value claims
-    our authserv-id.
+    our authserv-id. `received_spf` counts the fields of that name, unless they are kept.
     """
 
-    __slots__ = ("_claims", "_max_octets", "_results_seen", "claimed", "fields", "is_too_large", "octets")
+    __slots__ = (
+        "_claims",
+        "_keeps_received_spf",
+        "_max_octets",
+        "_results_seen",
+        "claimed",
+        "fields",
+        "is_too_large",
+        "octets",
+        "received_spf",
+    )
 
-    def __init__(self, max_octets: int, claims: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self, max_octets: int, claims: Callable[[bytes], bool], *, keeps_received_spf: bool = True
+    ) -> None:
+        self.received_spf = 0
+        self._keeps_received_spf = keeps_received_spf
         self._max_octets = max_octets
         self._claims = claims
         self._results_seen = 0
@@ -47,6 +61,8 @@ class CollectedHeader:
             self._results_seen += 1
             if self._claims(field.value):
                 self.claimed.append(self._results_seen)
+        elif not self._keeps_received_spf and name.lower() == RECEIVED_SPF_FIELD:
+            self.received_spf += 1
         if self.is_too_large:
             return
         if self.octets > self._max_octets or len(self.fields) >= MAX_FIELDS:

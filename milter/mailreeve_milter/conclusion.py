@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mailreeve_milter.answers import FAILED, Answer, Outcome, respond
-from mailreeve_milter.edits import added_fields, insert_on_top, remove_results
+from mailreeve_milter.edits import added_fields, insert_on_top, remove_received_spf, remove_results
 from mailreeve_milter.examination import NOTHING, Additions, Examination
 from mailreeve_milter.message import HeaderField
 from mailreeve_milter.surroundings import Surroundings
@@ -69,7 +69,10 @@ def _with_changes(
     held = hold_reason(verdict) if verdict.action is Action.HOLD else None
     return replace(
         outcome,
-        removals=remove_results(message.header.claimed),
+        removals=(
+            *remove_results(message.header.claimed),
+            *remove_received_spf(message.header.received_spf),
+        ),
         insertions=insert_on_top((*additions.fields, *by_rules)),
         quarantine=held or message.remembered.hold or earlier.hold,
     )

@@ -123,4 +123,5 @@ def make_examiner(loaded: Loaded, resolver: Resolver) -> Examiner:
         keys=loaded.keys,
         resolver=lambda: BudgetResolver(resolver, seconds),
         arc=loaded.arc,
+        received_spf=settings.authentication.received_spf,
     )

@@ -15,12 +15,19 @@ from mailreeve_policyd.verdict import AddHeader, RemoveHeader
 RESULTS_FIELD = b"authentication-results"
 """The name in lower case, for comparison."""
 
+RECEIVED_SPF_FIELD = b"received-spf"
+
 
 def remove_results(occurrences: Sequence[int]) -> tuple[RemoveHeader, ...]:
     """Removals of these Authentication-Results fields (counted from 1), highest first."""
     return tuple(
         RemoveHeader("Authentication-Results", number) for number in sorted(occurrences, reverse=True)
     )
+
+
+def remove_received_spf(count: int) -> tuple[RemoveHeader, ...]:
+    """Removals of all of so many Received-SPF fields."""
+    return tuple(RemoveHeader("Received-SPF", number) for number in range(count, 0, -1))
 
 
 def insert_on_top(fields: Iterable[HeaderField]) -> tuple[InsertHeader, ...]:

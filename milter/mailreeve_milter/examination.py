@@ -23,6 +23,7 @@ from mailreeve_milter.dkim import SigningKey, start_signing_once, start_verifica
 from mailreeve_milter.message import HeaderField
 from mailreeve_milter.relayed import session_behind_relays
 from mailreeve_milter.signing_table import UNSIGNED, SigningKeys
+from mailreeve_milter.spffield import format_received_spf
 from mailreeve_policyd.audit import Signature
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.evidence import gather_envelope_evidence
@@ -69,7 +70,7 @@ class Examination(Protocol):
 class Examiner:
     """Begins examinations. `resolver` makes one for a message, bounded by its budget; `now` is aware.
 
-    `arc` is None where nobody asked for chains.
+    `arc` is None where nobody asked for chains. `received_spf`: write that field (RFC 7208 section 9.1).
     """
 
     authserv_id: str
@@ -81,19 +82,26 @@ class Examiner:
     resolver: Callable[[], Resolver]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     arc: ArcOptions | None = None
+    received_spf: bool = False
 
     def collect(self, session: Session) -> CollectedHeader:
-        """For the fields of one message; those of an internal hop are kept, whatever they claim."""
-        is_forged = _never if self._is_relay(session) else partial(claims, authserv_id=self.authserv_id)
-        return CollectedHeader(self.max_header_octets, is_forged)
+        """For the fields of one message; those of an internal hop are kept, whatever they claim.
+
+        Received-SPF names no authserv-id by which ours could be told from a stranger's: where we write it,
+        all others go.
+        """
+        if self._is_relay(session):
+            return CollectedHeader(self.max_header_octets, _never, keeps_received_spf=True)
+        is_forged = partial(claims, authserv_id=self.authserv_id)
+        return CollectedHeader(self.max_header_octets, is_forged, keeps_received_spf=not self.received_spf)
 
     def begin(self, session: Session, header: CollectedHeader) -> Examination:
         """The examination of a message whose header is complete."""
         if self.is_own(session):
             return OwnMail(self, session, header.fields, TOO_LARGE if header.is_too_large else None)
         if header.is_too_large:
-            return UncheckedMail(self)
-        return OutsideMail(self, header.fields)
+            return UncheckedMail(self, session)
+        return OutsideMail(self, session, header.fields)
 
     def is_own(self, session: Session) -> bool:
         """Is this our own mail: with a login, from our networks, or by no network at all?"""
@@ -112,6 +120,14 @@ class Examiner:
         if not needs or self.is_own(session) or self._is_relay(session):
             return transaction.evidence
         return gather_envelope_evidence(transaction, needs, self.resolver())
+
+    def results_of(self, session: Session, evidence: Evidence) -> tuple[HeaderField, ...]:
+        """The fields that say what was found: our Authentication-Results first."""
+        results = format_field(self.authserv_id, evidence.results)
+        spf = evidence.result("spf", "smtp.mailfrom") if self.received_spf else None
+        if spf is None:
+            return (results,)
+        return (results, format_received_spf(self.authserv_id, session, spf))
 
     def session_at_end(self, session: Session, header: CollectedHeader) -> Session:
         """The session that evidence and rules are to see: a relay's is that of its client."""
@@ -175,8 +191,9 @@ class OutsideMail:
 
     undone: str | None = None
 
-    def __init__(self, examiner: Examiner, fields: Sequence[HeaderField]) -> None:
+    def __init__(self, examiner: Examiner, session: Session, fields: Sequence[HeaderField]) -> None:
         self._examiner = examiner
+        self._session = session
         self._fields = fields
         self._author = extract_author(fields)
         self._chain = MessageChain(examiner.arc, fields) if examiner.arc is not None else None
@@ -203,10 +220,10 @@ class OutsideMail:
         return self._chain.evaluate(evidence, self._verification.bodies, resolver, now, address)
 
     def additions(self, evidence: Evidence) -> Additions:
-        """Our Authentication-Results, and above it the ARC set that seals it, where one is made."""
-        results = format_field(self._examiner.authserv_id, evidence.results)
-        arc_set = self._chain.seal(results, self._examiner.now()) if self._chain is not None else ()
-        return Additions((*arc_set, results))
+        """Our results, and above them the ARC set that seals them, where one is made."""
+        results = self._examiner.results_of(self._session, evidence)
+        arc_set = self._chain.seal(results[0], self._examiner.now()) if self._chain is not None else ()
+        return Additions((*arc_set, *results))
 
 
 class UncheckedMail:
@@ -214,8 +231,9 @@ class UncheckedMail:
 
     undone: str | None = TOO_LARGE
 
-    def __init__(self, examiner: Examiner) -> None:
+    def __init__(self, examiner: Examiner, session: Session) -> None:
         self._examiner = examiner
+        self._session = session
 
     def update(self, chunk: bytes) -> None:
         """Nobody needs it."""
@@ -227,5 +245,5 @@ class UncheckedMail:
         return Evidence((*known.results, *undone), arc="temperror" if self._examiner.arc else "none")
 
     def additions(self, evidence: Evidence) -> Additions:
-        """Our Authentication-Results."""
-        return Additions((format_field(self._examiner.authserv_id, evidence.results),))
+        """Our results."""
+        return Additions(self._examiner.results_of(self._session, evidence))

@@ -139,6 +139,15 @@ class Authentication(_Section, frozen=True):
             ),
         ),
     ] = 8
+    received_spf: Annotated[
+        bool,
+        Meta(
+            description=(
+                "Write Received-SPF too, for readers that do not know Authentication-Results; fields of "
+                "that name from outside are then removed."
+            )
+        ),
+    ] = False
 
 
 Canonicalizations = Literal["relaxed/relaxed", "relaxed/simple", "simple/relaxed", "simple/simple"]

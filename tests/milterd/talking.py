@@ -74,6 +74,7 @@ def make_talk(
     max_header_octets: int = 1 << 20,
     relays: Iterable[str] = (),
     arc: ArcOptions | None = None,
+    received_spf: bool = False,
 ) -> Talk:
     """A conversation under these rules; example.org has a key, and 198.51.100.0/24 is ours."""
     (folder / "rules").write_text(rules)
@@ -90,6 +91,7 @@ def make_talk(
         lambda: resolver,
         lambda: NOW,
         arc,
+        received_spf,
     )
     lines = Lines()
     surroundings = Surroundings(

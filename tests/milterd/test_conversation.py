@@ -120,6 +120,38 @@ def test_a_relays_results_are_kept(tmp_path: Path) -> None:
     assert (len(kept.removals), len(removed.removals)) == (0, 1)
 
 
+SPF_FIELD = b"Received-SPF: pass (no) client-ip=192.0.2.1; receiver=mx.example.org\r\n"
+
+
+def test_received_spf_is_written_below_our_results_if_asked_for(tmp_path: Path) -> None:
+    """Above everything else; what strangers wrote by that name goes, whoever sends it."""
+    talk = make_talk(tmp_path, received_spf=True)
+    outcome = run_message(talk.conversation, OUTSIDE, SPF_FIELD + b"received-spf: none\r\n" + MESSAGE).outcome
+    ours = run_message(talk.conversation, OURS, SPF_FIELD + OUR_MESSAGE).outcome
+
+    assert added(outcome) == [b"Authentication-Results", b"Received-SPF"]
+    assert outcome is not None
+    assert outcome.removals == (RemoveHeader("Received-SPF", 2), RemoveHeader("Received-SPF", 1))
+    assert ours is not None
+    assert ours.removals == (RemoveHeader("Received-SPF", 1),)
+
+
+def test_received_spf_is_left_alone_if_not_asked_for(tmp_path: Path) -> None:
+    """By default we neither write nor remove it; of a relay it always stays."""
+    plain, relays = make_talk(tmp_path), ["203.0.113.250/32"]
+    behind = make_talk(tmp_path, relays=relays, received_spf=True)
+    outcome = run_message(plain.conversation, OUTSIDE, SPF_FIELD + MESSAGE).outcome
+    relayed = run_message(behind.conversation, RELAYED, SPF_FIELD + RECEIVED % b"192.0.2.1" + MESSAGE).outcome
+
+    assert added(outcome) == [b"Authentication-Results"]
+    assert outcome is not None
+    assert outcome.removals == ()
+    assert added(relayed) == [b"Authentication-Results", b"Received-SPF"]
+    assert relayed is not None
+    assert relayed.removals == ()
+    assert b"client-ip=192.0.2.1" in relayed.insertions[0].field.value
+
+
 RECEIVED = (
     b"Received: from mail.example.net (mail.example.net [%b])\r\n"
     b"\tby mx2.example.org (Postfix) with ESMTP id 1; Mon, 1 Jun 2026 00:00:00 +0000\r\n"
