@@ -69,7 +69,8 @@ def test_everybody_who_may_send_is_asked_about(site: Site) -> None:
         (PRINTER, "printer@example.org", "somebody@example.net", None),
         (LAPTOP, "alice@example.org", "somebody@example.net", ALICE),
     ):
-        sent = site.send(client, sender, [recipient], MESSAGE, login=login)
+        message = MESSAGE.replace(b"alice@example.org", sender.encode())
+        sent = site.send(client, sender, [recipient], message, login=login)
         site.message_record(sent.queue_id)
 
     asked = [record["client"]["address"] for record in decisions(site)]
