@@ -1,20 +1,20 @@
 """`make bench`: how much one worker of each daemon does in a second here, and what of the processor it takes.
 
 The client runs on the same machine, and other work moves the figures by half: compare within one run only.
-`make bench ARGS='--seconds 10'` measures longer.
+`make bench ARGS='--seconds 10'` measures longer. `make bench ARGS=auth` runs a suite of its own (SUITES).
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import milter_client, policy_client
+from tests.bench import auth, milter_client, policy_client
 from tests.lab import tree
 from tests.lab.daemons import Daemon
 from tests.lab.keys import make_keys
@@ -38,6 +38,8 @@ BODY = "\n".join(["0123456789 " * 6] * 55)  # with its header about 4 KB
 TICKS = os.sysconf("SC_CLK_TCK")
 
 Load = Callable[[float], tuple[int, float]]
+# what a first word chooses; each is given the words after it
+SUITES: dict[str, Callable[[Sequence[str]], int]] = {"auth": auth.main}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,22 @@ class Figures:
 
 
 def main() -> int:
+    """Run the suite that is named, or the short one."""
+    words = sys.argv[1:]
+    return SUITES[words[0]](words[1:]) if words and words[0] in SUITES else measure_daemons(words)
+
+
+def measure_daemons(words: Sequence[str]) -> int:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(prog="make bench", description="What one worker of each daemon does.")
+    parser = argparse.ArgumentParser(
+        prog="make bench",
+        description="What one worker of each daemon does.",
+        epilog=f"Suites: {', '.join(SUITES)}.",
+    )
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="how long each is measured (%(default)s)"
     )
-    seconds = parser.parse_args().seconds
+    seconds = parser.parse_args(words).seconds
     stores: list[StoreName] = ["sqlite"]
     if (tree.ROOT / "usr/bin/redis-server").exists():
         stores.append("redis")

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from tests.lab import tree
@@ -53,8 +53,10 @@ def main() -> int:
         return 0
     begun = time.monotonic()
     try:
-        archives = fetch(tree.BUILD / "apt")
-        unpack(archives, tree.ROOT)
+        archives = fetch(
+            tree.BUILD / "apt", SERVERS, "about 45 MB: Postfix, Redis, Cyrus SASL and what they need"
+        )
+        unpack(archives, tree.ROOT, NOT_UNPACKED)
     except (FetchError, OSError, subprocess.SubprocessError) as error:
         say(f"the servers for the tests could not be fetched: {error}")
         return 1
@@ -63,31 +65,31 @@ def main() -> int:
     return 0
 
 
-def fetch(state: Path) -> list[Path]:
-    """Download the servers and all they depend on; their archives, which are kept for the next time.
+def fetch(state: Path, packages: Sequence[str], what: str) -> list[Path]:
+    """Download packages and all they depend on; their archives, which are kept for the next time.
 
-    Asks the network only if a package of the closure is not there yet.
+    Asks the network only if a package of the closure is not there yet. `what` says what that is.
     """
     archives = state / "archives"
     for folder in (archives / "partial", state / "lists/partial", state / "no-archives/partial"):
         folder.mkdir(parents=True, exist_ok=True)
     (state / "status").write_text("")
-    names = closure(state)
+    names = closure(state, packages)
     if not names or any(not (archives / name).exists() for name in names):
         say("reading Debian's package lists")
         apt(state, "update")
-        names = closure(state)
+        names = closure(state, packages)
         missing = sum(not (archives / name).exists() for name in names)
-        say(f"fetching {missing} packages (about 45 MB): Postfix, Redis, Cyrus SASL and what they need")
-        apt(state, "install", "--download-only", *SERVERS)
+        say(f"fetching {missing} packages ({what})")
+        apt(state, "install", "--download-only", *packages)
     return [archives / name for name in names]
 
 
-def closure(state: Path) -> list[str]:
-    """The archive file names of the servers and all they depend on; empty without package lists."""
+def closure(state: Path, packages: Sequence[str]) -> list[str]:
+    """The archive file names of packages and all they depend on; empty without package lists."""
     try:  # a package that is in the archives already would not be listed: so ask for an empty folder
         told = apt(
-            state, "install", "-o", f"Dir::Cache::archives={state / 'no-archives'}", "--print-uris", *SERVERS
+            state, "install", "-o", f"Dir::Cache::archives={state / 'no-archives'}", "--print-uris", *packages
         )
     except FetchError:
         return []
@@ -110,13 +112,13 @@ def apt(state: Path, verb: str, *words: str) -> str:
     return run(["apt-get", "-qq", "-y", *settings, verb, *words])
 
 
-def unpack(archives: Iterable[Path], root: Path) -> None:
-    """Replace `root` by the files of the archives; runs none of their scripts."""
+def unpack(archives: Iterable[Path], root: Path, left_out: Collection[str]) -> None:
+    """Replace `root` by the archives' files but for packages left out; runs none of their scripts."""
     say("unpacking them")
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     for archive in archives:
-        if archive.name.partition("_")[0] not in NOT_UNPACKED:
+        if archive.name.partition("_")[0] not in left_out:
             run(["dpkg-deb", "--extract", str(archive), str(root)])
 
 
