@@ -45,19 +45,21 @@ def authenticate(
     dkim_outcomes: Sequence[DkimOutcome],
     resolver: Resolver,
     author: Author | None = None,
+    method: dmarc.Method = dmarc.Method.TREE_WALK,
 ) -> Evidence:
     """All results of one message, in the order in which its field lists them.
 
     That is iprev (if it is known already: rules asked for it), spf of the HELO name, spf of the
     reverse-path, dkim of each signature or `none`, dmarc. What the transaction's evidence holds is not
-    asked again. `author` is who wrote it, where that was read from `fields` already. Never raises.
+    asked again. `author` is who wrote it, where that was read from `fields` already; `method` is how its
+    Organizational Domain is found. Never raises.
     """
     known = transaction.evidence or Evidence()
     needs = _ALWAYS | {"iprev"} if known.result("iprev") else _ALWAYS
     envelope_results = gather_envelope_evidence(transaction, needs, resolver).results
     author = author or extract_author(fields)
     identifiers = (*_spf_identifiers(envelope_results), *_dkim_identifiers(dkim_outcomes))
-    judged = _evaluate_dmarc(author, identifiers, resolver)
+    judged = _evaluate_dmarc(author, identifiers, resolver, method)
     signatures = tuple(outcome.result for outcome in dkim_outcomes) or (MethodResult("dkim", "none"),)
     signed_by = (outcome.domain for outcome in dkim_outcomes if outcome.counts and outcome.domain)
     return Evidence(
@@ -69,12 +71,12 @@ def authenticate(
 
 
 def _evaluate_dmarc(
-    author: Author, identifiers: Sequence[dmarc.Identifier], resolver: Resolver
+    author: Author, identifiers: Sequence[dmarc.Identifier], resolver: Resolver, method: dmarc.Method
 ) -> dmarc.DmarcOutcome:
     """RFC 9989 section 5.3.1: without exactly one author domain there is nothing to validate."""
     if author.domain is None:
         return dmarc.DmarcOutcome(MethodResult("dmarc", "permerror", reason=author.problem))
-    return dmarc.evaluate(author.domain, identifiers, resolver)
+    return dmarc.evaluate(author.domain, identifiers, resolver, method)
 
 
 def _spf_identifiers(results: Sequence[MethodResult]) -> tuple[dmarc.Identifier, ...]:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mailreeve_milter.arc_mail import ArcOptions, load_arc
+from mailreeve_milter.dmarc import Method
 from mailreeve_milter.examination import Examiner
 from mailreeve_milter.keys import load_signing_keys
+from mailreeve_milter.public_suffixes import load_suffixes
 from mailreeve_milter.signing_table import SigningKeys
 from mailreeve_milter.surroundings import Decider, Surroundings, instance_names
 from mailreeve_policyd.audit import AuditLog, open_audit_log
@@ -60,6 +62,8 @@ def load_milter(config_path: Path) -> Generation[Loaded]:
 
 def load_files(configuration: Configuration) -> Loaded:
     """What a configuration names. Raises ConfigError as `load_milter`."""
+    if configuration.settings.authentication.organizational_domain != Method.TREE_WALK.value:
+        load_suffixes()  # here, so that workers share it
     return Loaded(
         configuration,
         load_rules(configuration),
@@ -124,4 +128,5 @@ def make_examiner(loaded: Loaded, resolver: Resolver) -> Examiner:
         resolver=lambda: BudgetResolver(resolver, seconds),
         arc=loaded.arc,
         received_spf=settings.authentication.received_spf,
+        organizational_domain=Method(settings.authentication.organizational_domain),
     )

@@ -1,25 +1,32 @@
 """DMARC: has the author's domain vouched for this message? RFC 9989.
 
-Knows the tree walk, policy discovery and alignment. Must not know how SPF and DKIM came to their
-results, nor what is done with the answer: `p=reject` alone rejects nothing (section 7.4), rules decide.
+Knows alignment and policy; dmarc_discovery.py finds the record. Must not know how SPF and DKIM came to
+their results, nor what is done with the answer: `p=reject` alone rejects nothing (section 7.4), rules decide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
 
-from mailreeve_milter.dmarc_record import Disposition, DmarcRecord, parse_record
+from mailreeve_milter.dmarc_discovery import Discovery, DmarcRecords, Policy, SuffixList, TreeWalk
+from mailreeve_milter.dmarc_record import Disposition, DmarcRecord
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.errors import ResolverError
 from mailreeve_policyd.resolver import Resolver
 from mailreeve_policyd.smtp import Domain, is_under
 
-MAX_WALK_LABELS = 7
-"""Longer names are cut to so many labels after the first question: at most 8 questions (section 4.10)."""
-
 MAX_IDENTIFIERS = 12
 """Domains of one message that are compared, each with a walk of its own: those that passed go first."""
+
+
+class Method(Enum):
+    """How Organizational Domains are found; with `both` the tree walk decides and differences are told."""
+
+    TREE_WALK = "tree-walk"
+    PUBLIC_SUFFIX_LIST = "psl"
+    BOTH = "both"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +43,6 @@ class Identifier:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """The record that applies to an author domain, and the domain where it was found."""
-
-    record: DmarcRecord
-    domain: Domain
-
-
-@dataclass(frozen=True, slots=True)
 class DmarcOutcome:
     """`disposition` is the effective policy (after sp, np and t=y); None without a record, or unknown."""
 
@@ -52,15 +51,45 @@ class DmarcOutcome:
     policy: Policy | None = None
 
 
-def evaluate(author: Domain, identifiers: Sequence[Identifier], resolver: Resolver) -> DmarcOutcome:
+def evaluate(
+    author: Domain,
+    identifiers: Sequence[Identifier],
+    resolver: Resolver,
+    method: Method = Method.TREE_WALK,
+) -> DmarcOutcome:
     """Compare the author domain with what SPF and DKIM proved (RFC 9989 sections 4.4 and 5.3).
 
     One aligned pass is enough. temperror where a question that the answer depends on got none. Asks at
     most eight names for each domain and the author domain's A. Never raises.
     """
-    walker = _TreeWalker(resolver)
+    records = DmarcRecords(resolver)
+    if method is Method.PUBLIC_SUFFIX_LIST:
+        return _evaluate(author, identifiers, records, SuffixList(records))
+    outcome = _evaluate(author, identifiers, records, TreeWalk(records))
+    if method is Method.TREE_WALK:
+        return outcome
+    return _compared(outcome, _evaluate(author, identifiers, records, SuffixList(records)))
+
+
+def _compared(walked: DmarcOutcome, listed: DmarcOutcome) -> DmarcOutcome:
+    """The first outcome, its reason telling the other where that is another; temperror says nothing."""
+    words = (walked.result.result, listed.result.result)
+    if "temperror" in words or (words[0] == words[1] and walked.policy == listed.policy):
+        return walked
+    told = f"{listed.result.result}, {_describe(listed.policy)}"
+    reason = f"the public suffix list says {told}; {walked.result.reason}, {_describe(walked.policy)}"
+    return replace(walked, result=replace(walked.result, reason=reason))
+
+
+def _describe(policy: Policy | None) -> str:
+    return f"record of {policy.domain}" if policy else "no record"
+
+
+def _evaluate(
+    author: Domain, identifiers: Sequence[Identifier], records: DmarcRecords, discovery: Discovery
+) -> DmarcOutcome:
     try:
-        policy = walker.lookup_policy(author)
+        policy = discovery.lookup_policy(author)
     except ResolverError:
         return DmarcOutcome(_result("temperror", author, None, "DNS did not tell the policy"))
     if policy is None:
@@ -68,16 +97,20 @@ def evaluate(author: Domain, identifiers: Sequence[Identifier], resolver: Resolv
     if not policy.record.is_usable:
         reason = f"the DMARC record of {policy.domain} holds no valid policy"
         return DmarcOutcome(_result("none", author, None, reason))
-    return _judge(author, policy, identifiers, walker)
+    return _judge(author, policy, identifiers, records, discovery)
 
 
 def _judge(
-    author: Domain, policy: Policy, identifiers: Sequence[Identifier], walker: _TreeWalker
+    author: Domain,
+    policy: Policy,
+    identifiers: Sequence[Identifier],
+    records: DmarcRecords,
+    discovery: Discovery,
 ) -> DmarcOutcome:
-    word, reason = _compare(author, policy, identifiers, walker)
+    word, reason = _compare(author, policy, identifiers, discovery)
     disposition: Disposition | None
     try:
-        disposition = walker.lookup_disposition(author, policy)
+        disposition = records.lookup_disposition(author, policy)
     except ResolverError:
         if word == "fail":  # section 5.3.6: neither pass nor fail, no policy applies
             word, reason = "temperror", f"DNS did not tell whether {author} exists"
@@ -88,13 +121,13 @@ def _judge(
 
 
 def _compare(
-    author: Domain, policy: Policy, identifiers: Sequence[Identifier], walker: _TreeWalker
+    author: Domain, policy: Policy, identifiers: Sequence[Identifier], discovery: Discovery
 ) -> tuple[str, str]:
     """Result word and reason; section 5.3.5."""
     undecided: Identifier | None = None
     for identifier in _in_order(author, identifiers):
         try:
-            aligned = is_aligned(author, identifier, policy.record, walker)
+            aligned = is_aligned(author, identifier, policy.record, discovery)
         except ResolverError:
             undecided = undecided or identifier
             continue
@@ -118,7 +151,7 @@ def _why_not(identifiers: Iterable[Identifier]) -> str:
     return f"not aligned: {', '.join(passed)}" if passed else "neither SPF nor DKIM passed"
 
 
-def is_aligned(author: Domain, identifier: Identifier, record: DmarcRecord, walker: _TreeWalker) -> bool:
+def is_aligned(author: Domain, identifier: Identifier, record: DmarcRecord, discovery: Discovery) -> bool:
     """Section 4.4: the same domain, or in relaxed mode the same Organizational Domain.
 
     Raises:
@@ -128,10 +161,10 @@ def is_aligned(author: Domain, identifier: Identifier, record: DmarcRecord, walk
         return True
     if record.strict_dkim if identifier.method == "dkim" else record.strict_spf:
         return False
-    organizational = walker.lookup_organizational_domain(author)
+    organizational = discovery.lookup_organizational_domain(author)
     if not is_under(identifier.domain, organizational):
         return False  # the domain's own walk can end nowhere else than above it
-    return walker.lookup_organizational_domain(identifier.domain) == organizational
+    return discovery.lookup_organizational_domain(identifier.domain) == organizational
 
 
 def _result(word: str, author: Domain, disposition: Disposition | None, reason: str) -> MethodResult:
@@ -139,78 +172,3 @@ def _result(word: str, author: Domain, disposition: Disposition | None, reason: 
     if disposition is not None:
         properties["policy.dmarc"] = disposition.value
     return MethodResult("dmarc", word, properties, reason)
-
-
-class _TreeWalker:
-    """The walks of one message; no name is asked twice.
-
-    Raises:
-        ResolverError: every method, when a question on the way got no answer.
-    """
-
-    def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
-        self._records: dict[str, DmarcRecord | None] = {}
-        self._organizational: dict[Domain, Domain] = {}
-
-    def lookup_policy(self, author: Domain) -> Policy | None:
-        """Section 4.10.1: the author domain's record, else its Organizational Domain's, else the PSD's."""
-        own = self._lookup_record(author)
-        if own is not None:
-            return Policy(own, author)
-        found = self._walk(author)
-        organizational = self._select(author, found)
-        return next(
-            (policy for policy in found if policy.domain == organizational),
-            next((policy for policy in found if policy.record.psd), None),
-        )
-
-    def lookup_organizational_domain(self, domain: Domain) -> Domain:
-        """Section 4.10.2."""
-        if domain not in self._organizational:
-            self._organizational[domain] = self._select(domain, self._walk(domain))
-        return self._organizational[domain]
-
-    def lookup_disposition(self, author: Domain, policy: Policy) -> Disposition:
-        """The effective policy (section 4.10.1)."""
-        if policy.domain == author:
-            return policy.record.disposition_itself()
-        exists = not policy.record.depends_on_existence or self._resolver.lookup_a(author).exists
-        return policy.record.disposition_below(exists=exists)
-
-    def _walk(self, start: Domain) -> list[Policy]:
-        """Section 4.10: the records on the way up, longest name first; a psd= of y or n ends it."""
-        found = []
-        for name in _walk_names(start):
-            record = self._lookup_record(name)
-            if record is not None:
-                found.append(Policy(record, name))
-                if record.psd is not None:
-                    break
-        return found
-
-    def _select(self, start: Domain, found: Sequence[Policy]) -> Domain:
-        """Section 4.10.2."""
-        if not found:
-            return start
-        last = found[-1]  # the one with psd=, if any: the walk ended there; else that with the fewest labels
-        if last.record.psd and last.domain != start:
-            below = last.domain.count(".") + 2
-            return Domain(".".join(start.split(".")[-below:]))
-        return last.domain
-
-    def _lookup_record(self, name: Domain) -> DmarcRecord | None:
-        """Section 4.10 steps 2 and 6: what is no record does not count, several are none."""
-        if name not in self._records:
-            texts = self._resolver.lookup_txt(f"_dmarc.{name}").records
-            records = [record for record in map(parse_record, texts) if record is not None]
-            self._records[name] = records[0] if len(records) == 1 else None
-        return self._records[name]
-
-
-def _walk_names(start: Domain) -> Iterator[Domain]:
-    """The names that a walk asks, without their _dmarc: at most 8."""
-    yield start
-    labels = start.split(".")
-    for count in range(min(len(labels) - 1, MAX_WALK_LABELS), 0, -1):
-        yield Domain(".".join(labels[-count:]))

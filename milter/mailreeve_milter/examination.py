@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
+from mailreeve_milter import dmarc
 from mailreeve_milter.arc_mail import ArcOptions, MessageChain
 from mailreeve_milter.authclaim import claims
 from mailreeve_milter.authenticate import authenticate
@@ -83,6 +84,7 @@ class Examiner:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     arc: ArcOptions | None = None
     received_spf: bool = False
+    organizational_domain: dmarc.Method = dmarc.Method.TREE_WALK
 
     def collect(self, session: Session) -> CollectedHeader:
         """For the fields of one message; those of an internal hop are kept, whatever they claim.
@@ -213,7 +215,8 @@ class OutsideMail:
             known = gather_envelope_evidence(transaction, needs, resolver)
             transaction = replace(transaction, evidence=known)
         outcomes = self._verification.finish(resolver, now)
-        evidence = authenticate(transaction, self._fields, outcomes, resolver, self._author)
+        method = self._examiner.organizational_domain
+        evidence = authenticate(transaction, self._fields, outcomes, resolver, self._author, method)
         if self._chain is None:
             return evidence
         address = transaction.session.client_address

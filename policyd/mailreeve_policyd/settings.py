@@ -139,6 +139,16 @@ class Authentication(_Section, frozen=True):
             ),
         ),
     ] = 8
+    organizational_domain: Annotated[
+        Literal["tree-walk", "psl", "both"],
+        Meta(
+            description=(
+                "How DMARC finds a domain's Organizational Domain: `tree-walk` as RFC 9989 has it, `psl` by "
+                "the public suffix list as RFC 7489 had it, `both` by the tree walk with a word in the "
+                "reason where the list would give another result or record."
+            )
+        ),
+    ] = "tree-walk"
     received_spf: Annotated[
         bool,
         Meta(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mailreeve_milter.authenticate import authenticate
 from mailreeve_milter.authfield import format_field
+from mailreeve_milter.dmarc import Method
 from mailreeve_milter.message import HeaderField
 from mailreeve_policyd.authres import MethodResult, results_of
 from mailreeve_policyd.evidence import gather_envelope_evidence
@@ -138,6 +139,15 @@ def test_a_strangers_temperror_does_not_save_a_forgery() -> None:
     evidence = judged(message("<x@evil.example.net>"), signed("evil.example.net", "temperror"))
 
     assert (word(evidence), evidence.dmarc_policy) == ("fail", "reject")
+
+
+def test_organizational_domains_are_found_as_asked() -> None:
+    """The public suffix list where it is asked for: co.uk is nobody's, whatever record stands there."""
+    zone = '_dmarc.co.uk. TXT "v=DMARC1; p=reject"'
+    fields = [HeaderField(b"From", b" bob@one.co.uk")]
+    for method, expected in ((Method.TREE_WALK, "pass"), (Method.PUBLIC_SUFFIX_LIST, "none")):
+        evidence = authenticate(message(), fields, [signed("two.co.uk")], ZoneResolver(zone), method=method)
+        assert word(evidence) == expected
 
 
 def test_without_one_author_domain_dmarc_is_permerror() -> None:

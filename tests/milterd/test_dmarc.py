@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailreeve_milter.dmarc import MAX_IDENTIFIERS, Identifier, evaluate
+from mailreeve_milter.dmarc import MAX_IDENTIFIERS, Identifier, Method, evaluate
 from mailreeve_policyd.resolver import ZoneResolver
 from mailreeve_policyd.smtp import parse_domain
 
@@ -46,10 +46,13 @@ def identifiers_of(test: dict[str, Any]) -> list[Identifier]:
 def test_a_message_is_judged_as_the_rfc_says(case: Case) -> None:
     """Each vector gives its result word, its effective policy and, where told, exactly these questions."""
     resolver = ZoneResolver(case.zone, case.failing)
-    outcome = evaluate(parse_domain(case.test["author"]), identifiers_of(case.test), resolver)
+    method = Method(case.test.get("method", "tree-walk"))
+    outcome = evaluate(parse_domain(case.test["author"]), identifiers_of(case.test), resolver, method)
 
     assert outcome.result.result == case.test["result"]
     assert (outcome.disposition.value if outcome.disposition else None) == case.test.get("policy")
+    if "reason" in case.test:
+        assert outcome.result.reason == case.test["reason"]
     if "questions" in case.test:
         assert [name for name, rdtype in resolver.queries if rdtype == "TXT"] == case.test["questions"]
 
