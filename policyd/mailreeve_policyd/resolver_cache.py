@@ -20,9 +20,9 @@ MAX_TTL_SECONDS = 3600
 MAX_NEGATIVE_TTL_SECONDS = 900
 """The same for what is not there (RFC 2308 section 5 allows one to three hours)."""
 
-FAILURE_SECONDS = 1.0
-"""How long a failure is remembered: at least a second, RFC 9520 section 3.2. A silent server costs
-each question its timeout once, not each message that asks it at that moment."""
+FAILURE_SECONDS = 5.0
+"""How long a failure is remembered: a second to five minutes, RFC 9520 section 3.2. A silent server costs
+each question its timeout once in so many seconds, not each message that asks it."""
 
 MAX_CACHED_OCTETS = 4096
 """Larger answers are not remembered, or an attacker's records of 64 KB each would fill the memory."""

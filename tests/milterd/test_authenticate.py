@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
@@ -15,9 +17,10 @@ from mailreeve_milter.message import HeaderField
 from mailreeve_policyd.authres import MethodResult, results_of
 from mailreeve_policyd.evidence import gather_envelope_evidence
 from mailreeve_policyd.resolver import ZoneResolver
-from mailreeve_policyd.resolver_dns import BudgetResolver
+from mailreeve_policyd.resolver_dns import BudgetResolver, DnsResolver, Server
 from mailreeve_policyd.smtp import Domain, Stage, parse_domain, parse_path
 from mailreeve_policyd.transaction import Envelope, Evidence, Session, Transaction
+from tests.lab.dns import SILENT, DnsServer
 
 ZONE = """
     example.org. TXT "v=spf1 ip4:192.0.2.1 -all"
@@ -178,6 +181,33 @@ def test_a_spent_budget_is_temperror_everywhere() -> None:
     evidence = authenticate(message(), FROM_BOB, [], resolver)
 
     assert [one.result for one in evidence.results] == ["temperror", "temperror", "none", "temperror"]
+
+
+def test_a_silent_domain_delays_its_own_mail_alone() -> None:
+    """Mail that needs a server that answers nothing is temperror within the budget; other mail goes by."""
+    zone = ZONE + 'silent.example. TXT "v=spf1 -all"'
+    with DnsServer(zone) as server, ThreadPoolExecutor(4) as pool:
+        for name in ("silent.example", "_dmarc.silent.example"):
+            server.fail(name, SILENT)
+        resolver = DnsResolver([Server(ip_address("127.0.0.1"), server.port)], timeout=5)
+        waiting = [pool.submit(timed, message("<x@silent.example>"), resolver, 1.0) for _ in range(2)]
+        prompt = [timed(message(), resolver, 1.0) for _ in range(5)]
+        assert not any(one.done() for one in waiting)
+        late = [one.result() for one in waiting]
+
+    assert {word(evidence) for evidence, _ in prompt} == {"pass"}
+    assert all(seconds < 0.5 for _, seconds in prompt)
+    assert [one.result for one in late[0][0].results] == ["pass", "temperror", "none", "temperror"]
+    assert all(seconds < 1.5 for _, seconds in late)
+
+
+def timed(transaction: Transaction, resolver: DnsResolver, budget: float) -> tuple[Evidence, float]:
+    """The evidence of a message from the author of its reverse-path, and the seconds that it took."""
+    assert transaction.envelope is not None
+    fields = [HeaderField(b"From", f" {transaction.envelope.reverse_path}".encode())]
+    started = time.monotonic()
+    evidence = authenticate(transaction, fields, [], BudgetResolver(resolver, budget))
+    return evidence, time.monotonic() - started
 
 
 @settings(max_examples=100, deadline=None)

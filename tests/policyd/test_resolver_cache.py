@@ -38,11 +38,11 @@ def test_an_answer_holds_for_its_ttl() -> None:
         (Answer((b"x",), ttl=86400), 3600),
         (Answer((), ttl=86400), 900),
         (Answer((), exists=False, ttl=30), 30),
-        ("no answer in time", 1),
+        ("no answer in time", 5),
     ],
 )
 def test_nothing_is_remembered_for_ever(outcome: Answer[bytes] | str, seconds: int) -> None:
-    """Records hold an hour at most, absence a quarter, failures a second."""
+    """Records hold an hour at most, absence a quarter, failures five seconds."""
     assert Remembered(outcome).seconds == seconds
 
 

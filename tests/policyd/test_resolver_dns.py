@@ -128,6 +128,38 @@ def test_the_next_server_answers_where_the_first_cannot(server: DnsServer) -> No
         assert broken.count("example.org") == 1
 
 
+def test_a_dead_server_costs_one_try(server: DnsServer) -> None:
+    """The server that answered is asked first from then on; if it dies too, the other has its turn again."""
+    with DnsServer(ZONE) as dead:
+        for name in ("example.org", "a.example.org", "b.example.org"):
+            dead.fail(name, SILENT)
+        resolver = resolver_for(dead, server, timeout=0.6)
+
+        assert resolver.lookup_txt("example.org").records
+        assert resolver.lookup_a("a.example.org").records
+        assert (dead.count(), server.count()) == (1, 2)
+        dead.heal()
+        server.fail("example.org", SERVFAIL)
+        assert resolver.lookup_mx("example.org").records
+        assert (dead.count(), server.count()) == (2, 3)
+
+
+def test_statistics_tell_what_was_done(server: DnsServer) -> None:
+    """For metrics: questions by how they were answered, and the time that asking took."""
+    server.fail("b.example.org", SERVFAIL)
+    server.fail("example.org", Fault(delay_seconds=0.1))
+    resolver = resolver_for(server)
+    resolver.lookup_txt("example.org")
+    resolver.lookup_txt("example.org")
+    with pytest.raises(ResolverError):
+        resolver.lookup_a("b.example.org")
+
+    found = resolver.statistics
+    assert (found.hits, found.shared, found.asked, found.failed) == (1, 0, 2, 1)
+    assert found.waited >= 0.1
+    assert resolver.remembered == 2
+
+
 def test_a_truncated_answer_is_asked_again_by_tcp(server: DnsServer) -> None:
     """An answer that does not fit a datagram comes whole."""
     assert resolver_for(server).lookup_txt("long.example.org").records == (b"x" * 2000,)
@@ -161,7 +193,7 @@ def test_a_failure_is_remembered_for_a_moment(server: DnsServer) -> None:
     assert server.count() == 1
 
     server.heal()
-    now[0] = 1.0
+    now[0] = 5.0
     assert resolver.lookup_txt("example.org").records
 
 
