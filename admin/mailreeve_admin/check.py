@@ -21,11 +21,12 @@ from mailreeve_milter.daemon import Loaded, load_files, surroundings_of
 from mailreeve_milter.replay import Occasion, Replayed, run_message
 from mailreeve_policyd.audit import AuditLog
 from mailreeve_policyd.authres import MethodResult
-from mailreeve_policyd.config import DEFAULT_FILE, load_configuration
+from mailreeve_policyd.config import DEFAULT_FILE
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.escape import decode_wire, escape
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown, Step
+from mailreeve_policyd.launch import as_the_daemon
 from mailreeve_policyd.limits_memory import MemoryStore
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.smtp import Stage
@@ -83,7 +84,9 @@ def check(
     occasion = Occasion(
         client or None, helo, sender, tuple(recipients or ["postmaster"]), login=login or None
     )
-    for line in _report(load_files(load_configuration(config)), occasion, raw):
+    with as_the_daemon(config) as configuration:
+        loaded = load_files(configuration)
+    for line in _report(loaded, occasion, raw):
         typer.echo(line)
 
 

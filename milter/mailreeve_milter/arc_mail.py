@@ -18,7 +18,6 @@ from mailreeve_milter.key_file import KeyFiles
 from mailreeve_milter.message import HeaderField
 from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.errors import ConfigError
-from mailreeve_policyd.privileges import find_account
 from mailreeve_policyd.resolver import Resolver
 from mailreeve_policyd.smtp import Domain, parse_domain
 from mailreeve_policyd.transaction import Evidence, IPAddress
@@ -100,10 +99,8 @@ def load_arc(configuration: Configuration) -> ArcOptions | None:
 
 
 def _load_key(configuration: Configuration) -> SigningKey:
-    settings = configuration.settings
-    seal, where = settings.arc.seal, (str(configuration.path), "arc.seal.file")
-    files = KeyFiles(find_account(settings.user, settings.group, str(configuration.path)))
-    key = files.load(configuration.resolve(seal.file), where)
+    seal, where = configuration.settings.arc.seal, (str(configuration.path), "arc.seal.file")
+    key = KeyFiles().load(configuration.resolve(seal.file), where)
     if key_type(key) != "rsa":
         raise ConfigError(
             *where,

@@ -18,7 +18,7 @@ from mailreeve_policyd.audit import AuditLog, open_audit_log
 from mailreeve_policyd.config import Configuration, load_configuration
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown
-from mailreeve_policyd.launch import generation_of, load_rules, log_to_stderr
+from mailreeve_policyd.launch import as_the_daemon, generation_of, load_rules, log_to_stderr
 from mailreeve_policyd.limits_open import open_store
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver import Resolver
@@ -54,10 +54,10 @@ def load_milter(config_path: Path) -> Generation[Loaded]:
     Raises:
         ConfigError: a mistake in one of them; nothing was changed.
     """
-    configuration = load_configuration(config_path)
-    loaded = load_files(configuration)
-    engine_of(configuration)  # now, so that workers share it and need none of Python's files later
-    return generation_of(configuration, "milter", loaded)
+    engine_of(load_configuration(config_path))  # now: workers share it, and need none of Python's files
+    with as_the_daemon(config_path) as configuration:
+        loaded = load_files(configuration)
+        return generation_of(configuration, "milter", loaded, loaded.ruleset)
 
 
 def load_files(configuration: Configuration) -> Loaded:

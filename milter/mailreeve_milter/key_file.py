@@ -1,6 +1,7 @@
 """Private keys in files as operators keep them: read once each, refused where others could have read them.
 
-Knows files, their permissions and the account that the daemon becomes; what a key is, the room dkim/ knows.
+Knows files and their permissions; what a key is, the room dkim/ knows. Whoever calls has the rights of the
+account that the daemon becomes (launch.as_the_daemon), so that what is read at the start is at a reload, too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from mailreeve_milter.dkim.crypto import (
     load_private_key,
 )
 from mailreeve_policyd.errors import ConfigError
-from mailreeve_policyd.privileges import Account
 
 MAX_KEY_FILE_OCTETS = 65_536
 """An RSA key of 16384 bits in PEM form has 12,500: more is another file."""
@@ -29,13 +29,9 @@ log = logging.getLogger(__name__)
 
 
 class KeyFiles:
-    """The key files of one reading of the configuration; each is read once.
+    """The key files of one reading of the configuration; each is read once."""
 
-    `account` is what the daemon becomes, None if it stays what it is.
-    """
-
-    def __init__(self, account: Account | None) -> None:
-        self._account = account
+    def __init__(self) -> None:
         self._loaded: dict[Path, PrivateKey] = {}
 
     def load(self, path: Path, where: tuple[str, str]) -> PrivateKey:
@@ -48,7 +44,7 @@ class KeyFiles:
                 others, or holds no usable key.
         """
         if path not in self._loaded:
-            self._loaded[path] = _KeyFile(path, where, self._account).load()
+            self._loaded[path] = _KeyFile(path, where).load()
         return self._loaded[path]
 
     def check(self, key: PrivateKey, path: Path, found: os.stat_result, where: tuple[str, str]) -> None:
@@ -57,17 +53,16 @@ class KeyFiles:
         Raises:
             ConfigError: as `load`.
         """
-        check_access(path, found, where, self._account)
+        check_access(path, found, where)
         check_length(key, f"{path}:{where[1]}", where)
 
 
 class _KeyFile:
     """One key file, and how to speak of it."""
 
-    def __init__(self, path: Path, where: tuple[str, str], account: Account | None) -> None:
+    def __init__(self, path: Path, where: tuple[str, str]) -> None:
         self._path = path
         self._where = where
-        self._account = account
 
     def load(self) -> PrivateKey:
         try:
@@ -90,20 +85,21 @@ class _KeyFile:
                 found = os.fstat(stream.fileno())
                 if not stat.S_ISREG(found.st_mode):
                     raise self._error(f"{self._path} is no regular file", "name the file of the key")
-                check_access(self._path, found, self._where, self._account)
+                check_access(self._path, found, self._where)
                 return stream.read(MAX_KEY_FILE_OCTETS)
         except OSError as error:
             raise self._error(
                 f"{self._path} cannot be read: {error.strerror}",
-                "`mailreeve keys new DOMAIN` makes keys; the daemon's user must be able to read them",
+                "`mailreeve keys new DOMAIN` makes keys; the daemon's user must be able to read them, and to "
+                "enter their folder",
             ) from None
 
 
-def check_access(path: Path, found: os.stat_result, where: tuple[str, str], account: Account | None) -> None:
+def check_access(path: Path, found: os.stat_result, where: tuple[str, str]) -> None:
     """A private key is for its owner, and for a group that may read it; others must not even see it.
 
     Raises:
-        ConfigError: it is not so, or the account cannot read it.
+        ConfigError: it is not so.
     """
     if found.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
         raise ConfigError(
@@ -111,20 +107,6 @@ def check_access(path: Path, found: os.stat_result, where: tuple[str, str], acco
             f"others can read or change {path} (mode {stat.S_IMODE(found.st_mode):04o})",
             f"chmod 0600 {path}; if it was exposed, make a new key and remove the old one from DNS",
         )
-    if account and os.geteuid() == 0 and not _can_read(account, found):
-        raise ConfigError(
-            *where,
-            f"{account.name} cannot read {path}",
-            f"chown {account.name} {path}, or put {account.name} into its group and chmod 0640 {path}",
-        )
-
-
-def _can_read(account: Account, found: os.stat_result) -> bool:
-    """May the account, which the daemon becomes, read a file of this owner and mode?"""
-    if account.user == found.st_uid:
-        return bool(found.st_mode & stat.S_IRUSR)
-    groups = os.getgrouplist(account.name, account.group)
-    return found.st_gid in groups and bool(found.st_mode & stat.S_IRGRP)
 
 
 def check_length(key: PrivateKey, name: str, where: tuple[str, str]) -> None:

@@ -17,7 +17,6 @@ from mailreeve_milter.signing_table import AuthorTable, KeyForAny, SigningKeys, 
 from mailreeve_policyd.address_pattern import ANY, parse_address_pattern, parse_glob
 from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.errors import ConfigError
-from mailreeve_policyd.privileges import find_account
 from mailreeve_policyd.settings import Signing
 from mailreeve_policyd.smtp import parse_domain
 
@@ -31,8 +30,7 @@ def load_signing_keys(configuration: Configuration) -> SigningKeys:
         ConfigError: a file cannot be read by the daemon's user, or can be read or changed by others,
             or holds no usable key; a table has a mistake; a field cannot be signed.
     """
-    settings = configuration.settings
-    files = KeyFiles(find_account(settings.user, settings.group, str(configuration.path)))
+    files = KeyFiles()
     options = signing_options(configuration)
     keys, for_any = _load_keys(configuration, files)
     return SigningKeys(

@@ -21,6 +21,7 @@ from mailreeve_policyd.config_arc import arc_conflicts
 from mailreeve_policyd.config_signing import signing_conflicts
 from mailreeve_policyd.errors import ConfigError, ProtocolError
 from mailreeve_policyd.escape import escape
+from mailreeve_policyd.listen import Address, parse_listen
 from mailreeve_policyd.settings import Settings
 from mailreeve_policyd.smtp import Stage, parse_domain
 
@@ -265,6 +266,7 @@ def _conflicts(settings: Settings) -> Iterator[tuple[str, str, str]]:
                 f"the stage {stage} stands in policyd.decides too",
                 "each stage is decided by one daemon, so that nothing is counted twice",
             )
+    yield from _bad_addresses(settings)
     if settings.limits.store == "redis" and not settings.limits.redis_url:
         yield (
             "limits.redis_url",
@@ -282,6 +284,21 @@ def _conflicts(settings: Settings) -> Iterator[tuple[str, str, str]]:
     yield from _bad_authserv_id(settings.authentication.authserv_id)
     yield from signing_conflicts(settings.signing)
     yield from arc_conflicts(settings.arc)
+
+
+def _bad_addresses(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Not an address, or one at which two are to listen."""
+    places = {f"policyd.listen[{index}]": text for index, text in enumerate(settings.policyd.listen)}
+    first: dict[Address, str] = {}
+    for place, text in (places | {"milter.listen": settings.milter.listen}).items():
+        try:
+            address = parse_listen(text, "", place)
+        except ConfigError as error:
+            yield error.place, error.problem, error.hint or ""
+            continue
+        if address in first:
+            yield place, f"{address} is that of {first[address]} too", "each needs an address of its own"
+        first.setdefault(address, place)
 
 
 def _bad_networks(place: str, texts: Iterable[str]) -> Iterator[tuple[str, str, str]]:

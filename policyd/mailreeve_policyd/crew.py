@@ -30,7 +30,7 @@ class Generation(Generic[LoadedT]):
     """What one reading of the configuration came to.
 
     `workers` is at least 1. `account`, `listen` and `socket_mode` count at the start alone: a reload
-    that changes where to listen says that it needs a restart. `loaded` is the daemon's own.
+    that changes one of them says that it needs a restart. `loaded` is the daemon's own.
     """
 
     listen: tuple[Address, ...]

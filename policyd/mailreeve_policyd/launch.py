@@ -5,16 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal, TypeVar
 
-from mailreeve_policyd.config import Configuration
+from mailreeve_policyd.config import Configuration, load_configuration
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown
 from mailreeve_policyd.limits_open import check_store
 from mailreeve_policyd.listen import HINT, Address, parse_listen
-from mailreeve_policyd.privileges import find_account
+from mailreeve_policyd.places import check_places
+from mailreeve_policyd.privileges import Account, find_account, rights_of
+from mailreeve_policyd.resolver_dns import open_resolver
 from mailreeve_policyd.rules import Ruleset, load_ruleset
+from mailreeve_policyd.rules.parser import prepare_parser
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.supervisor import Generation
 
@@ -41,23 +47,65 @@ def log_to_stderr(daemon: DaemonName) -> None:
     root.setLevel(logging.INFO)
 
 
-def generation_of(configuration: Configuration, daemon: DaemonName, loaded: LoadedT) -> Generation[LoadedT]:
+@contextmanager
+def as_the_daemon(path: Path) -> Iterator[Configuration]:
+    """The configuration, to read what it names with the rights of the account that it names.
+
+    A reload has no others: what root alone can read would be a mistake that the first SIGHUP tells.
+
+    Raises:
+        ConfigError: as `load_configuration`; or what was raised within, with the account's name where
+            it was refused something.
+    """
+    account = account_of(load_configuration(path))
+    prepare_parser()  # Python's own files need not be the account's to read
+    try:
+        with rights_of(account):
+            yield load_configuration(path)
+    except ConfigError as error:
+        if account is None or os.geteuid() != 0 or not _was_refused(error):
+            raise
+        error.problem += f" (for the user {account.name}, which the daemons become)"
+        raise
+
+
+def _was_refused(error: BaseException) -> bool:
+    """Is the cause, or the cause of the cause, that a file may not be used?"""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, PermissionError):
+        cause = cause.__context__
+    return cause is not None
+
+
+def account_of(configuration: Configuration) -> Account | None:
+    """The account that the daemons become. Raises ConfigError as `find_account`."""
+    settings = configuration.settings
+    return find_account(settings.user, settings.group, str(configuration.path))
+
+
+def generation_of(
+    configuration: Configuration, daemon: DaemonName, loaded: LoadedT, ruleset: Ruleset
+) -> Generation[LoadedT]:
     """What the supervisor needs to know of a configuration, with what the daemon itself made of it.
+
+    Looks, with the rights that the process has now, at everything that a worker would stumble over.
 
     Raises:
         ConfigError: an address that is none, a user or group that this machine does not have, a URL of
-            Redis that cannot be used.
+            Redis or a DNS server that cannot be used, a folder that is missing or may not be written.
     """
     check_store(configuration)
+    open_resolver(configuration)  # for its mistakes: each worker opens its own
     settings = configuration.settings
     section = settings.policyd if daemon == "policyd" else settings.milter
-    file = str(configuration.path)
+    addresses = _addresses(section.listen, str(configuration.path), f"{daemon}.listen")
+    check_places(configuration, counts=any(ruleset.counts(stage) for stage in Stage))
     return Generation(
-        listen=_addresses(section.listen, file, f"{daemon}.listen"),
+        listen=addresses,
         socket_mode=int(section.socket_mode, 8),
         workers=section.workers or _cores(),
         drain_seconds=settings.drain_seconds,
-        account=find_account(settings.user, settings.group, file),
+        account=account_of(configuration),
         loaded=loaded,
     )
 

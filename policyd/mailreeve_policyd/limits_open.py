@@ -43,6 +43,12 @@ def open_store(configuration: Configuration, clock: Callable[[], float] | None =
     return FallbackStore(primary, local, mode, log, name="the limit store in Redis")
 
 
+def uses_state_dir(configuration: Configuration) -> bool:
+    """Do limits count in the state directory, always or while Redis is away?"""
+    limits = configuration.settings.limits
+    return limits.store == "sqlite" or OnUnavailable(limits.on_unavailable) is OnUnavailable.LOCAL
+
+
 def check_store(configuration: Configuration) -> None:
     """Find a mistake in `[limits]` before a worker does. Asks no store.
 
@@ -74,5 +80,10 @@ def _shared(configuration: Configuration, clock: Callable[[], float] | None) -> 
 def _embedded(path: Path, mode: OnUnavailable, clock: Callable[[], float], remember: int) -> FallbackStore:
     local = MemoryStore(clock, remember) if mode is OnUnavailable.LOCAL else None
     return FallbackStore(
-        SqliteStore(path, clock, remember), local, mode, log, name="the limit store on this machine"
+        SqliteStore(path, clock, remember),
+        local,
+        mode,
+        log,
+        name="the limit store on this machine",
+        local_means="each process counts for itself, from nothing: with N of them N times as much may pass",
     )

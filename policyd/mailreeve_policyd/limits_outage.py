@@ -46,7 +46,8 @@ class FallbackStore:
 
     LOCAL: `local` counts meanwhile, which may let N more through on each machine. OPEN: nothing is
     counted and nothing exceeded. CLOSED: StoreError at once. What is answered without the primary is
-    `degraded`. `clock` gives seconds that only grow; `name` is what the log calls the primary.
+    `degraded`. `clock` gives seconds that only grow; `name` is what the log calls the primary, and
+    `local_means` what it says of counting in `local`.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class FallbackStore:
         *,
         clock: Callable[[], float] = time.monotonic,
         name: str = "the limit store",
+        local_means: str = "limits are counted on this machine alone",
     ) -> None:
         if mode is OnUnavailable.LOCAL and local is None:
             raise ValueError("on-unavailable local needs a local store")
@@ -66,6 +68,7 @@ class FallbackStore:
         self._mode = mode
         self._log = log
         self._name = name
+        self._meanwhile = _MEANWHILE.get(mode, local_means)
         self._clock = clock
         self._lock = threading.Lock()
         self._is_away = False
@@ -139,7 +142,8 @@ class FallbackStore:
             self._outages += 1
             self._interval = FIRST_RETRY_SECONDS
             self._next_try = self._clock() + self._interval
-        self._log.warning("%s is away (%s): %s", self._name, escape(str(error)), _MEANWHILE[self._mode])
+        why = escape(str(error))
+        self._log.warning("%s is away (%s): meanwhile %s", self._name, why, self._meanwhile)
 
     def _answered(self) -> None:
         if not self._is_away:
@@ -152,7 +156,6 @@ class FallbackStore:
 
 
 _MEANWHILE = {
-    OnUnavailable.LOCAL: "limits are counted on this machine alone meanwhile",
-    OnUnavailable.OPEN: "nothing is counted meanwhile",
-    OnUnavailable.CLOSED: "what has a limit is deferred meanwhile",
+    OnUnavailable.OPEN: "nothing is counted",
+    OnUnavailable.CLOSED: "what has a limit is deferred",
 }

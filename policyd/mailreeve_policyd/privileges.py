@@ -6,6 +6,8 @@ import grp
 import logging
 import os
 import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mailreeve_policyd.errors import ConfigError
@@ -44,13 +46,56 @@ def find_account(user: str, group: str, file: str) -> Account | None:
         raise ConfigError(file, "group", f"there is no group {escape(group)!r}") from None
 
 
+@contextmanager
+def rights_of(account: Account | None) -> Iterator[None]:
+    """Within, root has the rights of the account and no more: what is read here, a reload can read as well.
+
+    For a process with one thread alone. Without an account, or without being root, nothing changes.
+
+    Raises:
+        ConfigError: the system does not let us.
+    """
+    if account is None or os.geteuid() != 0:
+        yield
+        return
+    group, groups = os.getegid(), os.getgroups()
+    try:
+        _take_rights(account)
+        yield
+    finally:
+        os.seteuid(0)  # first: only root may change the others back
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+def _take_rights(account: Account) -> None:
+    try:
+        os.initgroups(account.name, account.group)
+        os.setegid(account.group)
+        os.seteuid(account.user)
+    except OSError as error:
+        raise _cannot_become(account, error) from error
+
+
+def _cannot_become(account: Account, error: OSError) -> ConfigError:
+    hint = "root in a container may lack the capabilities SETUID and SETGID; or start the daemon as the user"
+    return ConfigError("", "user", f"cannot become {escape(account.name)!r}: {error.strerror}", hint)
+
+
 def drop_privileges(account: Account | None) -> None:
-    """Become the account, for good. Only root can; without an account root stays root, and says so."""
+    """Become the account, for good. Only root can; without an account root stays root, and says so.
+
+    Raises:
+        ConfigError: the system does not let us.
+    """
     if os.geteuid() != 0:
         return
     if account is None:
         log.warning('running as root: set user = "mailreeve" in the configuration')
         return
-    os.initgroups(account.name, account.group)
-    os.setgid(account.group)  # as root, these set the real, effective and saved ids
-    os.setuid(account.user)
+    try:
+        os.initgroups(account.name, account.group)
+        os.setgid(account.group)  # as root, these set the real, effective and saved ids
+        os.setuid(account.user)
+    except OSError as error:
+        raise _cannot_become(account, error) from error

@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -87,6 +87,16 @@ def _close(listeners: list[Listener]) -> None:
     listeners.clear()
 
 
+def _needs_restart(first: Generation[LoadedT], new: Generation[LoadedT]) -> Iterator[str]:
+    """What of a new configuration was settled at the start."""
+    if new.listen != first.listen:
+        yield "listen address"
+    if new.socket_mode != first.socket_mode:
+        yield "socket_mode"
+    if new.account != first.account:
+        yield "user or group"
+
+
 class _Supervisor(Generic[LoadedT]):
     """The loop. `_current` serves; `_candidate` is a generation whose workers do not all serve yet."""
 
@@ -97,7 +107,7 @@ class _Supervisor(Generic[LoadedT]):
         listeners: list[Listener],
     ) -> None:
         self._daemon = daemon
-        self._listen = generation.listen
+        self._first = generation
         self._listeners = listeners
         self._workers: list[Worker[LoadedT]] = []
         self._current: Crew[LoadedT] | None = None
@@ -244,8 +254,8 @@ class _Supervisor(Generic[LoadedT]):
         except Exception:
             log.exception("the configuration could not be read: a bug; the old one stays in force")
             return
-        if generation.listen != self._listen:
-            log.warning("a changed listen address takes effect at the next restart")
+        for what in _needs_restart(self._first, generation):
+            log.warning("a changed %s takes effect at the next restart", what)
         if self._candidate:
             self._retire(self._active(self._candidate))
         self._candidate = Crew(generation)

@@ -137,19 +137,6 @@ def test_a_key_under_2048_bits_is_taken_with_a_warning(
     assert "1024 bits" in caplog.text
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: files of another user")
-def test_a_key_that_the_daemons_user_cannot_read_is_refused(tmp_path: Path) -> None:
-    """Root loads it at the start, but the first reload would fail: it is said at once."""
-    write_key(tmp_path)
-    table = {"user": "nobody", "signing": {"keys": [a_key()]}}
-    settings = Configuration(tmp_path / "mailreeve.toml", msgspec.convert(table, Settings))
-
-    error = problem_of(settings)
-
-    assert "nobody cannot read" in error.problem
-    assert "chown nobody" in (error.hint or "")
-
-
 def test_oversigning_is_read_from_the_settings(tmp_path: Path) -> None:
     """Names are compared without case."""
     assert signing_options(configuration(tmp_path, oversign=["From", "Subject"])).oversign == (

@@ -103,7 +103,7 @@ def load(
     write(folder, "KeyTable", keys)
     write(folder, "SigningTable", signing)
     names = f"{key_form}:KeyTable", f"{form}:SigningTable"
-    return load_tables(*names, folder, KeyFiles(None), multiple=multiple)
+    return load_tables(*names, folder, KeyFiles(), multiple=multiple)
 
 
 def found(tables: OpenDkimTables, author: str) -> list[opendkim.Made]:
@@ -199,7 +199,7 @@ def test_a_table_with_a_key_that_others_can_read_is_refused(folder: Path) -> Non
     write(folder, "SigningTable", "* a\n")
 
     with pytest.raises(ConfigError, match="KeyTable:1: others can read or change"):
-        load_tables("file:KeyTable", "refile:SigningTable", folder, KeyFiles(None), multiple=False)
+        load_tables("file:KeyTable", "refile:SigningTable", folder, KeyFiles(), multiple=False)
 
 
 def test_an_algorithm_behind_the_key(folder: Path) -> None:
@@ -302,7 +302,7 @@ def test_a_table_that_cannot_be_read_is_named(folder: Path, name: str) -> None:
     write(folder, "KeyTable", KEY_TABLE)
 
     with pytest.raises(ConfigError, match=r"cannot be read|no regular file"):
-        load_tables("file:KeyTable", name, folder, KeyFiles(None), multiple=False)
+        load_tables("file:KeyTable", name, folder, KeyFiles(), multiple=False)
 
 
 @settings(max_examples=150)

@@ -19,7 +19,7 @@ from typing import Any
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.launch import log_to_stderr
 from mailreeve_policyd.listen import UnixAddress
-from mailreeve_policyd.privileges import find_account
+from mailreeve_policyd.privileges import Account, find_account
 from mailreeve_policyd.server import PolicyServer
 from mailreeve_policyd.supervisor import DaemonSpec, Generation, run
 from mailreeve_policyd.worker import WorkerContext
@@ -41,12 +41,15 @@ def load(path: Path) -> Generation[Config]:
     config: Config = json.loads(path.read_text())
     if config.get("broken"):
         raise ConfigError(str(path), "word", "is broken", "mend it")
+    account = find_account(config.get("user", ""), "", str(path))
+    if config.get("forbidden"):
+        account = Account("nobody", 2**32 - 1, 2**32 - 1)  # the -1 of setuid(2), which nobody can become
     return Generation(
         listen=(UnixAddress(Path(config["listen"])),),
-        socket_mode=0o666,
+        socket_mode=config.get("socket_mode", 0o666),
         workers=config.get("workers", 1),
         drain_seconds=config.get("drain_seconds", 30.0),
-        account=find_account(config.get("user", ""), "", str(path)),
+        account=account,
         loaded=config,
     )
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -142,3 +143,49 @@ def test_a_daemon_without_an_address_is_a_mistake(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"policyd\.listen: names no address"):
         load_policyd(config)
+
+
+def test_a_server_of_dns_that_is_none_is_told_before_anything_starts(tmp_path: Path) -> None:
+    """Workers would die of it, one after the other."""
+    config = write_files(tmp_path)
+    config.write_text(config.read_text() + '[dns]\nservers = ["nonsense"]\n')
+
+    with pytest.raises(ConfigError, match=r"dns\.servers: 'nonsense'"):
+        load_policyd(config)
+
+
+def test_limits_without_a_state_directory_do_not_start(tmp_path: Path) -> None:
+    """They would be counted in the memory of each process, and let more through."""
+    config = write_files(tmp_path)
+    config.write_text(config.read_text().replace(f'"{tmp_path}"', f'"{tmp_path}/missing"'))
+
+    with pytest.raises(ConfigError, match="state_dir: there is no folder"):
+        load_policyd(config)
+
+
+@pytest.fixture
+def folder_for_all(tmp_path: Path) -> Path:
+    """A folder that every account may enter."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    return tmp_path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: files of another user")
+@pytest.mark.parametrize("name", ["mailreeve.toml", "rules", "state"])
+def test_what_a_reload_could_not_read_does_not_start(folder_for_all: Path, name: str) -> None:
+    """Root could read it at the start, but each SIGHUP comes when root is gone: both see the same."""
+    config = write_files(folder_for_all)
+    state = folder_for_all / "state"
+    state.mkdir()
+    text = config.read_text().replace(f'state_dir = "{folder_for_all}"', 'state_dir = "state"')
+    config.write_text('user = "nobody"\n' + text.replace('to = "file"', 'to = "stdout"'))
+    os.chown(state, pwd.getpwnam("nobody").pw_uid, -1)
+    load_policyd(config)
+
+    os.chown(folder_for_all / name, 0, 0)
+    (folder_for_all / name).chmod(0o700)
+
+    with pytest.raises(ConfigError, match="nobody"):
+        load_policyd(config)
+    assert os.geteuid() == 0

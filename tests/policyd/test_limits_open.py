@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,18 @@ def test_a_url_that_cannot_be_used_is_the_operators_mistake(tmp_path: Path) -> N
 
     assert caught.value.place == "limits.redis_url"
     assert "hush" not in str(caught.value)
+
+
+def test_counting_in_memory_is_not_called_counting_on_the_machine(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the state directory away each process counts for itself: the log must not promise more."""
+    (tmp_path / "state").write_text("in the way")
+    store = opened(tmp_path)
+
+    with caplog.at_level(logging.WARNING):
+        store.charge([charge_of(messages(1))])
+
+    assert "each process counts for itself" in caplog.text
+    assert "on this machine alone" not in caplog.text
+    store.close()

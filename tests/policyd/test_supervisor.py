@@ -240,10 +240,18 @@ def test_a_worker_that_does_not_finish_in_time_ends_itself(daemon: Supervised) -
     assert daemon.ended() == 0
 
 
+def is_running(pid: int) -> bool:
+    """Not stopped, that is: "T" in the third field of proc(5)'s stat, behind the name in parentheses."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T"
+
+
 def test_a_worker_that_does_not_even_listen_is_killed(daemon: Supervised) -> None:
     """A stopped process, or one that hangs in C: the parent has the last word."""
     daemon.start("one", drain_seconds=0.0)
-    os.kill(daemon.ask()[1], signal.SIGSTOP)
+    worker = daemon.ask()[1]
+    os.kill(worker, signal.SIGSTOP)
+    while is_running(worker):
+        pass  # the signal comes when it comes
     daemon.signal(signal.SIGTERM)
     daemon.wait_for("retiring for too long: killed")
 
@@ -287,3 +295,27 @@ def test_an_unknown_user_is_a_mistake_of_the_operator(daemon: Supervised) -> Non
 
     assert daemon.ended() == os.EX_CONFIG
     assert any("no user 'no-such-user-here'" in line for line in daemon.seen)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: who is not root becomes nobody else")
+def test_an_account_that_cannot_be_taken_leaves_no_socket(daemon: Supervised) -> None:
+    """A container may forbid setuid: told as the operator's matter, and what was bound is gone."""
+    daemon.start("one", forbidden=True)
+
+    assert daemon.ended() == os.EX_CONFIG
+    assert any("cannot become 'nobody'" in line for line in daemon.seen)
+    assert not any("Traceback" in line for line in daemon.seen)
+    assert not daemon.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"), [({"socket_mode": 0o600}, "socket_mode"), ({"user": "root"}, "user or group")]
+)
+def test_what_a_reload_cannot_change_is_said(daemon: Supervised, changed: dict[str, Any], said: str) -> None:
+    """The socket is bound and the account taken once: the operator learns that a restart is needed."""
+    daemon.start("one")
+    daemon.configure("two", **changed)
+    daemon.signal(signal.SIGHUP)
+
+    assert said in daemon.wait_for("takes effect at the next restart")
+    daemon.wait_for("serves with the new configuration")
