@@ -95,7 +95,13 @@ def _open_block(stack: list[object]) -> tuple[Place, str] | None:
 
 
 def _open_parenthesis(stack: list[object]) -> int | None:
-    lines = [each.line for each in stack if isinstance(each, Token) and each.type == "LPAR"]
+    """The line of the innermost `(` without its `)`: one that is closed may still wait to become a list."""
+    lines: list[int | None] = []
+    for each in stack:
+        if isinstance(each, Token) and each.type == "LPAR":
+            lines.append(each.line)
+        elif isinstance(each, Token) and each.type == "RPAR" and lines:
+            lines.pop()
     return lines[-1] if lines else None
 
 

@@ -109,6 +109,11 @@ def _tell_limit(here: Situation) -> Mistake | None:
     if "PER" in here.expected:
         hint = "write `per sasl_username`, or another fact, after the period"
         return here.mistake("a limit says `per` what it counts", hint)
+    match here.previous:
+        case (Token(type="NUMBER") as number, Token(type="NAME", value="per") as word):
+            hint = f"write `{number[:15]} recipients/hour per KEY`"
+            at = Place(word.line or 1, word.column or 1)
+            return Mistake(at, "a limit says what it counts and in what time", hint)
     if here.rest.startswith("/") and "DISTINCT" in here.expected:
         return here.mistake(
             "a limit says what it counts", "write `60 messages/minute` or `60 recipients/minute`"
