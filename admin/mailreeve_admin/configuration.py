@@ -9,11 +9,10 @@ import typer
 
 from mailreeve_admin import reference
 from mailreeve_admin.rules import count_rules
-from mailreeve_milter.arc_mail import load_arc
-from mailreeve_milter.keys import load_signing_keys
+from mailreeve_milter.daemon import load_files
 from mailreeve_milter.signing_table import SigningKeys
 from mailreeve_policyd.config import DEFAULT_FILE
-from mailreeve_policyd.launch import as_the_daemon, generation_of, load_rules
+from mailreeve_policyd.launch import as_the_daemon, generation_of
 from mailreeve_policyd.places import check_sockets
 
 app = typer.Typer(help="Check the configuration; show its options.", no_args_is_help=True)
@@ -28,15 +27,14 @@ def check(
     Ends with 78 and the place of the first mistake.
     """
     with as_the_daemon(config) as configuration:
-        ruleset = load_rules(configuration)
-        keys = load_signing_keys(configuration)
-        load_arc(configuration)
+        loaded = load_files(configuration)
+        ruleset = loaded.ruleset
         daemons = [generation_of(configuration, daemon, None, ruleset) for daemon in ("policyd", "milter")]
     for daemon in daemons:
         check_sockets(configuration, daemon.listen)
     typer.echo(f"{configuration.path}: right")
     typer.echo(f"{ruleset.file}: right, {count_rules(ruleset)}")
-    _say_keys(keys)
+    _say_keys(loaded.keys)
 
 
 def _say_keys(keys: SigningKeys) -> None:

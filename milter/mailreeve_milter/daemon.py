@@ -16,6 +16,7 @@ from mailreeve_milter.signing_table import SigningKeys
 from mailreeve_milter.surroundings import Decider, Surroundings, instance_names
 from mailreeve_policyd.audit import AuditLog, open_audit_log
 from mailreeve_policyd.config import Configuration, load_configuration
+from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown
 from mailreeve_policyd.launch import as_the_daemon, generation_of, load_rules, log_to_stderr
@@ -64,12 +65,22 @@ def load_files(configuration: Configuration) -> Loaded:
     """What a configuration names. Raises ConfigError as `load_milter`."""
     if configuration.settings.authentication.organizational_domain != Method.TREE_WALK.value:
         load_suffixes()  # here, so that workers share it
-    return Loaded(
-        configuration,
-        load_rules(configuration),
-        load_signing_keys(configuration),
-        load_arc(configuration),
-    )
+    ruleset, keys = load_rules(configuration), load_signing_keys(configuration)
+    _check_added_fields(configuration, ruleset, keys)
+    return Loaded(configuration, ruleset, keys, load_arc(configuration))
+
+
+def _check_added_fields(configuration: Configuration, ruleset: Ruleset, keys: SigningKeys) -> None:
+    """A rule's field stands above our signature: one that is oversigned would break it at once."""
+    oversigned = keys.oversigned
+    for rule, name in ruleset.adders(configuration.stages("milter")):
+        if name.lower().encode() in oversigned:
+            raise ConfigError(
+                ruleset.file,
+                str(rule.line),
+                f"the rule {rule.name} adds {name}, and signing.oversign allows no further {name}",
+                "our own signature would fail: add a field of another name, or do not oversign this one",
+            )
 
 
 def engine_of(configuration: Configuration) -> Engine:

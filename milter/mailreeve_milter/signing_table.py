@@ -118,6 +118,12 @@ class SigningKeys:
         return tuple(self._by_domain)
 
     @property
+    def oversigned(self) -> frozenset[bytes]:
+        """Names, in lower case, of all fields that some signature allows no further one of."""
+        used = (self._options, *(rule.options for rule in self._rules))
+        return frozenset(name for options in used for name in options.oversign)
+
+    @property
     def has_more(self) -> bool:
         """Are there keys that sign for domains which are not known beforehand?"""
         return bool(self._tables or self._any)

@@ -64,6 +64,14 @@ _FIELD = re.compile(r"([!-9;-~]{1,70}):[ \t]*(?=[^ \t])")
 _ANY_CODE = re.compile(r"([0-9]+\.[0-9.]*)(?=\s|\Z)")
 _BASIC_CODE = re.compile(r"[245][0-9]{2}(?=[\s-]|\Z)")
 
+_NEVER_ADDED = frozenset(
+    ("from", "sender", "received", "return-path", "authentication-results", "dkim-signature")
+)
+"""Fields that say who wrote, carried or checked a message. A second From breaks every signature over the
+first one, ours among them, and results that a rule writes are believed as if we had found them."""
+
+_WHY_NOT = "it says who wrote, carried or checked the message"
+
 _REFUSED = "Refused by local policy"
 _DEFERRED = "Deferred by local policy, please try again later"
 
@@ -227,8 +235,16 @@ def _add_header(node: ActionNode, rule: str, scope: Scope, of_limit: bool) -> No
     match = _FIELD.match(text.text)
     if match is None:
         raise Mistake(text.at, "this text is no header field: a name, a colon, a value", right)
+    _check_may_be_added(text, match.group(1))
     template = compile_template(text, scope, match.end(), with_waits=of_limit)
     return Note(rule, match.group(1), template)
+
+
+def _check_may_be_added(text: Text, name: str) -> None:
+    lowered = name.lower()
+    if lowered in _NEVER_ADDED or lowered.startswith("arc-"):
+        hint = 'write a name of your own, such as "X-Policy: ..."'
+        raise Mistake(text.at, f"{quote(name)} is no field for a rule to add: {_WHY_NOT}", hint)
 
 
 def _warn(node: ActionNode, rule: str, scope: Scope, of_limit: bool) -> Note:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mailreeve_policyd.escape import escape
@@ -96,6 +96,14 @@ class Ruleset:
     def counts(self, stage: Stage) -> bool:
         """Does a rule of this stage count against a limit?"""
         return any(isinstance(rule.body, Counter) for rule in self.rules_at(stage))
+
+    def adders(self, stages: Iterable[Stage]) -> Iterator[tuple[Rule, str]]:
+        """The rules of these stages that add a header field, each with the field's name."""
+        for stage in stages:
+            for rule in self.rules_at(stage):
+                does = rule.body.consequence if isinstance(rule.body, Counter) else rule.body
+                if isinstance(does, Note) and does.field is not None:
+                    yield rule, does.field
 
     def judge(self, transaction: Transaction, stages: Iterable[Stage], on_unknown: OnUnknown) -> Judgement:
         """What the rules of these stages say, in the order given, before any limit is asked."""
