@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
-from mailreeve_milter.harmless import harmless_text, harmless_value
+from mailreeve_milter.harmless import MAX_VALUE_OCTETS, harmless_text, harmless_value
 from mailreeve_milter.message import HeaderField
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.errors import ProtocolError
@@ -71,10 +71,18 @@ def _format_result(result: MethodResult) -> Iterator[str]:
 
 def _format_property(value: str) -> str | None:
     """A pvalue; None where the value cannot be told."""
+    return _format_once(value) if len(value) <= MAX_VALUE_OCTETS else _format_any(value)
+
+
+def _format_any(value: str) -> str | None:
     shown = harmless_value(value)
     if shown is None or _ADDRESS.match(shown):
         return shown
     return _format_value(shown)
+
+
+# domains, selectors and algorithms come again and again; half a megabyte
+_format_once = lru_cache(maxsize=1024)(_format_any)
 
 
 def _format_value(text: str) -> str:

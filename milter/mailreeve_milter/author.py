@@ -65,6 +65,10 @@ def parse_mailbox_list(value: bytes) -> tuple[Mailbox, ...]:
     """
     if len(value) > MAX_FROM_OCTETS:
         raise ProtocolError("too long")
+    plain = _PLAIN.fullmatch(value)
+    if plain is not None:
+        local_part, host = plain[1].decode("ascii"), plain[2].decode("ascii")
+        return (Mailbox(f"{local_part}@{host}", local_part, parse_domain(host)),)
     try:
         text = _FOLD.sub(" ", value.decode("utf-8"))
     except UnicodeDecodeError:
@@ -107,6 +111,12 @@ def _is_from(name: bytes) -> bool:
     return name.translate(None, _NOT_IN_NAMES).lower() == b"from"
 
 
+# What nearly all From values are, and reads as the grammar below would have it: a name of atoms and dots,
+# or one in quotes without anything special in it, and an address of atoms
+_PLAIN = re.compile(
+    rb"[ \t]*(?:[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.]+[ \t]+)*(?:\"[A-Za-z0-9_.,' -]*\"[ \t]*)?"
+    rb"<([A-Za-z0-9_+=-]+(?:\.[A-Za-z0-9_+=-]+)*)@([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*)>[ \t]*"
+)
 # FWS = ([*WSP CRLF] 1*WSP); a line that does not go on with white space ends the field for some readers
 _FOLD = re.compile(r"\r\n(?=[ \t])")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")

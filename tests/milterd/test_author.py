@@ -31,6 +31,65 @@ def read_case(entry: dict[str, Any]) -> Case:
     return Case(entry["name"], value, entry.get("domain"), entry.get("problem"))
 
 
+PIECES = st.sampled_from(
+    [
+        *[
+            "Bob",
+            "bob",
+            "example.org",
+            "example",
+            ".net",
+            "<bob@example.org>",
+            '"Bob,',
+            'B."',
+            "<",
+            ">",
+            "@",
+            ".",
+            "..",
+            ",",
+            ":",
+            ";",
+            "=",
+            "?",
+            "-",
+            "+",
+            "_",
+            "'",
+        ],
+        " ",
+        "\t",
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES, max_size=9).map("".join))
+def test_what_nearly_all_write_reads_as_the_grammar_has_it(value: str) -> None:
+    """The short way for plain values gives what the whole grammar gives, which a comment takes."""
+    octets = value.encode()
+    short = extract_author([HeaderField(b"From", octets)])
+    whole = extract_author([HeaderField(b"From", octets + b" (x)")])
+
+    assert short.mailbox == whole.mailbox
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b" Bob Example <bob@example.org>",
+        b' "Example, Bob" <bob@example.org>',
+        b"<bob@example.org>",
+        b" =?UTF-8?Q?J=C3=B6rg?= <bob@example.org>",
+        b" John Q. Public <bob@example.org>\t",
+    ],
+)
+def test_plain_values_have_their_author(value: bytes) -> None:
+    """As most programs write them."""
+    for octets in (value, value + b" (x)"):
+        assert str(extract_author([HeaderField(b"From", octets)]).mailbox) == "bob@example.org"
+
+
 CASES = [read_case(entry) for entry in yaml.safe_load(VECTORS.read_text("utf-8"))]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 
@@ -72,6 +71,6 @@ def parse_base64(value: str) -> bytes:
         raise ProtocolError("not base64")
     digits = text.rstrip("=")
     try:
-        return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
+        return binascii.a2b_base64(digits + "=" * (-len(digits) % 4))
+    except binascii.Error as error:
         raise ProtocolError("not base64") from error
