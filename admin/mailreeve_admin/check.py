@@ -64,6 +64,10 @@ class _NoRecord:
         """Nothing is open."""
 
 
+def _say_nothing(_warning: str) -> None:
+    """For a log that nobody reads."""
+
+
 def check(
     file: Annotated[str, typer.Argument(help="The message, as it was sent; - for standard input.")],
     client: Annotated[str, typer.Option(help="The client's IP address; none for a local submission.")] = "",
@@ -107,7 +111,8 @@ def _read(file: str) -> bytes:
 def _report(loaded: Loaded, occasion: Occasion, raw: bytes) -> Iterator[str]:
     on_unknown = OnUnknown(loaded.configuration.settings.on_unknown)
     policy = _TracingPolicy(Policy(loaded.ruleset, MemoryStore(time.time), Door.MILTER, on_unknown))
-    surroundings = surroundings_of(loaded, policy, AuditLog("milter", _NoRecord()))
+    audit = AuditLog("milter", _NoRecord(), warn=_say_nothing)  # the report has the warnings
+    surroundings = surroundings_of(loaded, policy, audit)
     own = surroundings.examiner
     replayed = run_message(Conversation(surroundings), occasion, raw)
     outcome = replayed.outcome

@@ -25,7 +25,8 @@ class Remembered:
         if verdict.action is Action.HOLD and self.hold is None:
             self.hold = hold_reason(verdict)
         if verdict.action is Action.DISCARD:
-            self.discard = replace(verdict, stage=Stage.END_OF_MESSAGE)
+            # its warnings were written when it was decided
+            self.discard = replace(verdict, stage=Stage.END_OF_MESSAGE, warnings=())
 
 
 def hold_reason(verdict: Verdict) -> str:

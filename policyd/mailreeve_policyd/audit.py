@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 
 from mailreeve_policyd.audit_record import Occurrence, Signature, format_record
 from mailreeve_policyd.config import Configuration
+from mailreeve_policyd.escape import cut, escape
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Edit, Verdict
 
@@ -106,17 +107,23 @@ def _now() -> datetime:
 
 
 class AuditLog:
-    """The record of one daemon. Its verbs never raise for a place that cannot be written."""
+    """The record of one daemon. Its verbs never raise for a place that cannot be written.
+
+    What `warn` rules say goes to `warn`, too: the operational log, which somebody reads.
+    """
 
     def __init__(
         self,
         daemon: Literal["policyd", "milter"],
         sink: AuditSink,
         clock: Callable[[], datetime] = _now,
+        *,
+        warn: Callable[[str], None] = log.warning,
     ) -> None:
         self._daemon = daemon
         self._sink = sink
         self._clock = clock
+        self._warn = warn
         self._away = False
 
     def decision(
@@ -182,6 +189,9 @@ class AuditLog:
         return self._clock().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def _write(self, occurrence: Occurrence) -> None:
+        if occurrence.verdict.warnings and not occurrence.repeated:
+            for warning in occurrence.verdict.warnings:
+                self._warn(f"{_name(occurrence.transaction)}: {cut(warning)}")
         line = format_record(occurrence)
         try:
             self._sink.write(line)
@@ -193,6 +203,12 @@ class AuditLog:
         if self._away:
             self._away = False
             log.info("the record is written again")
+
+
+def _name(transaction: Transaction) -> str:
+    """How the MTA's log, or else the record, calls the transaction; before MAIL it is its client's."""
+    name = transaction.queue_id or transaction.instance
+    return escape(name or str(transaction.session.client_address or "a local client"))
 
 
 def open_audit_log(configuration: Configuration, daemon: Literal["policyd", "milter"]) -> AuditLog:

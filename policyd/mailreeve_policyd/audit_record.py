@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from mailreeve_policyd.authres import MethodResult
-from mailreeve_policyd.escape import MAX_SHOWN, escape, escape_ascii
+from mailreeve_policyd.escape import MAX_SHOWN, cut, escape, escape_ascii
 from mailreeve_policyd.transaction import Session, Tls, Transaction
 from mailreeve_policyd.verdict import AddHeader, Edit, LimitUsage, Verdict
 
@@ -163,6 +163,12 @@ class _Measure:
     def optional(self, value: str | None) -> str | None:
         return None if value is None else self.escape(value, self.characters)
 
+    def told(self, value: str) -> str:
+        """A text that our rules made: what of it came from the wire was escaped then, and is not again."""
+        if value.isascii() and value.isprintable():
+            return cut(value, self.characters)
+        return self.escape(value, self.characters)
+
     def each(self, items: Sequence[ItemT], write: Callable[[ItemT], WrittenT]) -> tuple[WrittenT, ...]:
         return tuple(write(item) for item in items[: self.items]) if items else ()
 
@@ -223,7 +229,7 @@ def _record(occurrence: Occurrence, measure: _Measure) -> AuditRecord:
         signatures=measure.each(occurrence.signatures, lambda one: _signature(one, measure)),
         added=measure.each([one.name for one in edits if isinstance(one, AddHeader)], measure.text),
         removed=measure.each([one.name for one in edits if not isinstance(one, AddHeader)], measure.text),
-        warnings=measure.each(verdict.warnings, measure.text),
+        warnings=measure.each(verdict.warnings, measure.told),
         unknown=measure.each(verdict.unknown, measure.text),
         skipped=measure.each(verdict.skipped, measure.text),
         degraded=any(one.degraded for one in verdict.limits),
@@ -281,8 +287,8 @@ def _decided(verdict: Verdict, measure: _Measure) -> Decided:
         verdict.action.value,
         verdict.stage.value,
         measure.optional(verdict.rule),
-        measure.text(str(verdict.reply)) if verdict.reply else None,
-        measure.optional(verdict.reason),
+        measure.told(str(verdict.reply)) if verdict.reply else None,
+        None if verdict.reason is None else measure.told(verdict.reason),
     )
 
 

@@ -30,15 +30,16 @@ def escape(text: str, limit: int = MAX_SHOWN) -> str:
     """
     if len(text) <= limit and text.isprintable() and "\\" not in text:
         return text
-    return _cut("".join(_escape_character(character) for character in text[: limit + 1]), limit)
+    return cut("".join(_escape_character(character) for character in text[: limit + 1]), limit)
 
 
 def escape_ascii(text: str, limit: int = MAX_SHOWN) -> str:
     """As `escape`, in ASCII alone: for replies to clients that did not offer SMTPUTF8 (RFC 6531 3.7.4)."""
-    return _cut(escape(text, limit).encode("ascii", "backslashreplace").decode("ascii"), limit)
+    return cut(escape(text, limit).encode("ascii", "backslashreplace").decode("ascii"), limit)
 
 
-def _cut(text: str, limit: int) -> str:
+def cut(text: str, limit: int = MAX_SHOWN) -> str:
+    """Text that is printable already, shortened to `limit` characters; what is cut ends in three dots."""
     return text if len(text) <= limit else text[: max(0, limit - len(ELLIPSIS))] + ELLIPSIS
 
 

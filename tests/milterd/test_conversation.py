@@ -504,3 +504,17 @@ def _is_clean(field: HeaderField) -> bool:
     """One field: every line after the first begins with white space, and there is no NUL."""
     lines = field.value.split(b"\r\n")
     return all(line[:1] in (b" ", b"\t") for line in lines[1:]) and not set(b"\r\n\0") & set(b"".join(lines))
+
+
+def test_a_warning_is_logged_once_though_the_verdict_is_kept_for_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A session that connect discards says so once, not again at the end of its message."""
+    rules = 'at connect {\n    tell: warn "a guest from {client_address}"\n    away: discard\n}'
+    talk = make_talk(tmp_path, rules, stages=ALL_STAGES)
+
+    run_message(talk.conversation, OUTSIDE, MESSAGE)
+
+    assert [one.getMessage() for one in caplog.records if "guest" in one.getMessage()] == [
+        f"{OUTSIDE.address}: tell: a guest from {OUTSIDE.address}"
+    ]

@@ -88,6 +88,53 @@ def full_verdict(text: str = "x", count: int = 1) -> Verdict:
     )
 
 
+def warned_transaction(**names: Any) -> Transaction:
+    session = Session(client_address=parse_address("192.0.2.7"))
+    return Transaction(Stage.RCPT, session, Envelope(parse_mailbox("bob@example.net")), **names)
+
+
+def test_what_rules_say_is_escaped_once() -> None:
+    """Values that stand in a reply were escaped when it was made: the record shows what the client saw."""
+    sink = Lines()
+    text = r"Not from \xff\\x"
+    verdict = Verdict(
+        Action.REJECT,
+        Stage.RCPT,
+        rule="no",
+        reply=Reply(550, EnhancedStatus(5, 7, 1), text),
+        reason=text,
+        warnings=(f"no: {text}",),
+    )
+
+    audit_to(sink).decision(warned_transaction(), verdict, SPENT)
+
+    [record] = sink.records
+    assert record["verdict"]["reply"] == f"550 5.7.1 {text}"
+    assert record["verdict"]["reason"] == text
+    assert record["warnings"] == [f"no: {text}"]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"queue_id": "4ABC", "instance": "1f.2"}, "4ABC: tell: look at bob"),
+        ({"instance": "1f.2\nx"}, r"1f.2\x0ax: tell: look at bob"),
+        ({}, "192.0.2.7: tell: look at bob"),
+    ],
+)
+def test_a_warning_is_written_to_the_log_once(
+    names: dict[str, str], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Level warning, with what the MTA calls the message; an answer that is repeated does not warn again."""
+    audit = audit_to(Lines())
+    verdict = Verdict(Action.CONTINUE, Stage.RCPT, warnings=("tell: look at bob",))
+
+    for is_repeated in (False, True):
+        audit.decision(warned_transaction(**names), verdict, SPENT, repeated=is_repeated)
+
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [("WARNING", said)]
+
+
 def test_a_decision_is_one_json_line_with_its_keys() -> None:
     """What an operator asks of a line: when, who, what, why, and how long it took."""
     sink = Lines()
