@@ -20,7 +20,9 @@ MAX_REASON_CHARACTERS = 160
 _HARMLESS = re.compile(r"[!#$%&'*+\-./0-9:?@A-Z\[\]^_`a-z{|}~]+={0,2}\Z")
 _PLAIN_REASON = re.compile(r"[ !#$%&'*+,\-./0-9:?@A-Z\[\]^_`a-z{|}~]*\Z")
 _UNSHOWN = re.compile(r"[^ -~]")
-_READABLE = str.maketrans({";": ",", "=": ":", "(": "[", ")": "]", '"': "'", "\\": "/", "<": "[", ">": "]"})
+_LIKENESS = {";": ",", "=": ":", "(": "[", ")": "]", '"': "'", "\\": "/", "<": "[", ">": "]"}
+_READABLE = "".join(_LIKENESS.get(chr(code), chr(code)) for code in range(128))
+"""For str.translate, which is slow where a table has a gap."""
 
 
 def harmless_value(value: str) -> str | None:
@@ -41,5 +43,7 @@ def harmless_text(text: str) -> str:
     """
     readable = text[:MAX_REASON_CHARACTERS]
     if _PLAIN_REASON.match(readable) is None:
-        readable = _UNSHOWN.sub("?", readable.translate(_READABLE))
+        readable = readable.translate(_READABLE)
+        if not (readable.isascii() and readable.isprintable()):
+            readable = _UNSHOWN.sub("?", readable)
     return readable

@@ -160,6 +160,7 @@ class _Check:
         "_resolver",
         "_sender",
         "_validated",
+        "_version",
         "_void_lookups",
     )
 
@@ -171,6 +172,7 @@ class _Check:
         self._resolver = with_budget(resolver, CHECK_SECONDS)
         self._address = address
         self._int = int(address)
+        self._version = address.version
         self._domain = domain
         self._sender = sender
         self._local_part = sender.local_part or "postmaster"  # section 4.3
@@ -228,10 +230,8 @@ class _Check:
     def _matches(self, directive: Directive, domain: str) -> bool:
         """Section 5. A term counts as void at most once (4.6.4)."""
         if directive.version:
-            return (
-                directive.version == self._address.version
-                and self._int >> directive.host_bits == directive.network
-            )
+            same_family = directive.version == self._version
+            return same_family and self._int >> directive.host_bits == directive.network
         if directive.mechanism == "all":
             return True
         if directive.names_sender and not self._local_part.isascii():
@@ -267,7 +267,7 @@ class _Check:
 
     def _is_near(self, addresses: Iterable[IPAddress], directive: Directive) -> bool:
         """Is one of these the client's, but for the bits that the directive leaves out?"""
-        host_bits = directive.host_bits_4 if self._address.version == 4 else directive.host_bits_6
+        host_bits = directive.host_bits_4 if self._version == 4 else directive.host_bits_6
         wanted = self._int >> host_bits
         return any(int(address) >> host_bits == wanted for address in addresses)
 
@@ -292,7 +292,7 @@ class _Check:
 
     def _addresses(self, name: str) -> tuple[IPAddress, ...]:
         """Of the client's family."""
-        lookup = self._resolver.lookup_a if self._address.version == 4 else self._resolver.lookup_aaaa
+        lookup = self._resolver.lookup_a if self._version == 4 else self._resolver.lookup_aaaa
         records = lookup(name).records
         self._found_nothing |= not records
         return records
@@ -317,7 +317,7 @@ class _Check:
         return self._validated
 
     def _leads_back(self, name: str) -> bool:
-        lookup = self._resolver.lookup_a if self._address.version == 4 else self._resolver.lookup_aaaa
+        lookup = self._resolver.lookup_a if self._version == 4 else self._resolver.lookup_aaaa
         try:
             return self._address in lookup(name).records
         except ResolverError:
@@ -343,7 +343,7 @@ class _Check:
             "o": str(self._domain),
             "d": domain,
             "i": self._dotted_address(),
-            "v": "in-addr" if self._address.version == 4 else "ip6",
+            "v": "in-addr" if self._version == 4 else "ip6",
             "c": str(self._address),
             "r": "unknown",
             "t": str(int(time.time())),
@@ -351,7 +351,7 @@ class _Check:
 
     def _dotted_address(self) -> str:
         """Section 7.3: nibbles for IPv6."""
-        if self._address.version == 4:
+        if self._version == 4:
             return str(self._address)
         return ".".join(self._address.exploded.replace(":", "").upper())
 
