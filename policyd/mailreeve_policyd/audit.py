@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -48,15 +49,22 @@ class FileSink:
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         self._inode: tuple[int, int] | None = None
+        self._may_be_torn = False
 
     def write(self, line: bytes) -> None:
-        """Append with a single write: O_APPEND keeps the lines of several processes whole."""
+        """Append with a single write: O_APPEND keeps the lines of several processes whole.
+
+        A line that a full disk, or a process that was killed, left unfinished is ended first.
+        """
         with self._lock:
             descriptor = self._current()
+            if self._may_be_torn and _is_torn(self._path):
+                line = b"\n" + line
+            self._may_be_torn = True
             written = os.write(descriptor, line)
-            if written < len(line):  # the disk became full in the middle of the line: end it, if that fits
-                os.write(descriptor, b"\n")
+            if written < len(line):
                 raise OSError(f"only {written} of {len(line)} octets were written")
+            self._may_be_torn = False
 
     def reopen(self) -> None:
         """The next line opens the file."""
@@ -71,6 +79,7 @@ class FileSink:
         descriptor = os.open(self._path, flags, FILE_MODE)
         status = os.fstat(descriptor)
         self._descriptor, self._inode = descriptor, (status.st_dev, status.st_ino)
+        self._may_be_torn = stat.S_ISREG(status.st_mode) and status.st_size > 0
         return descriptor
 
     def _named(self) -> tuple[int, int] | None:
@@ -86,6 +95,16 @@ class FileSink:
             with suppress(OSError):
                 os.close(self._descriptor)
         self._descriptor = None
+
+
+def _is_torn(path: str) -> bool:
+    """Does the file end in the middle of a line? Not asked at every line: it costs as much as writing one."""
+    try:
+        with Path(path).open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:  # it is empty, or not ours to read: then nothing is known of it
+        return False
 
 
 class StreamSink:

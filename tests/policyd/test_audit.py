@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, get_args
@@ -319,6 +321,58 @@ def test_a_file_is_appended_to_by_several_logs(tmp_path: Path) -> None:
     assert path.read_bytes() == b"1\n2\n3\n"
     first.reopen()
     second.reopen()
+
+
+def test_a_torn_line_does_not_spoil_the_next(tmp_path: Path) -> None:
+    """A disk that becomes full in the middle of a line tears that record alone."""
+    path = tmp_path / "audit.jsonl"
+    sink = FileSink(path)
+    sink.write(b'{"n":1}\n')
+    with file_size_limit(12), pytest.raises(OSError, match="only 4 of 8 octets"):
+        sink.write(b'{"n":2}\n')
+    sink.write(b'{"n":3}\n')
+    sink.write(b'{"n":4}\n')
+
+    assert path.read_bytes() == b'{"n":1}\n{"n"\n{"n":3}\n{"n":4}\n'
+    sink.reopen()
+
+
+def test_a_line_that_did_not_fit_at_all_leaves_nothing_behind(tmp_path: Path) -> None:
+    """No empty line either: every line of the record is one of JSON."""
+    path = tmp_path / "audit.jsonl"
+    sink = FileSink(path)
+    sink.write(b"1\n")
+    with file_size_limit(2), pytest.raises(OSError, match="File too large"):
+        sink.write(b"2\n")
+    sink.write(b"3\n")
+
+    assert path.read_bytes() == b"1\n3\n"
+    sink.reopen()
+
+
+@pytest.mark.parametrize(("left", "found"), [(b"1\n{", b"1\n{\n2\n"), (b"1\n", b"1\n2\n"), (b"", b"2\n")])
+def test_a_line_that_a_dead_process_left_unfinished_is_ended(
+    tmp_path: Path, left: bytes, found: bytes
+) -> None:
+    """So the first record after a power cut can be read."""
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(left)
+    sink = FileSink(path)
+    sink.write(b"2\n")
+
+    assert path.read_bytes() == found
+    sink.reopen()
+
+
+@contextmanager
+def file_size_limit(octets: int) -> Iterator[None]:
+    """A disk that is full: no file of this process grows beyond this size."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_rotated_file_is_opened_anew(tmp_path: Path) -> None:
