@@ -152,13 +152,13 @@ def _bind_unix(address: UnixAddress, ownership: Ownership) -> Listener:
     _remove_stale(address.path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Nobody may connect before the mode is right: it is made with no right that it will not have.
+        # It is made with its mode (the file gets 0777 less the umask): nobody may connect before that is
+        # right, and to change it later by its name is to change what else was put there meanwhile.
         before = os.umask(0o777 & ~ownership.mode)
         try:
             sock.bind(str(address.path))
         finally:
             os.umask(before)
-        os.chmod(address.path, ownership.mode)  # noqa: PTH101 -- beside chown, which Path does not have
         os.chown(address.path, ownership.user, ownership.group, follow_symlinks=False)
         return Listener(address, _listening(sock), _inode(address.path))
     except OSError:

@@ -77,6 +77,16 @@ def test_a_unix_socket_has_the_asked_mode_and_goes_with_its_listener(tmp_path: P
     assert not path.exists()
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o606, 0o777])
+def test_a_unix_socket_is_made_with_its_mode(tmp_path: Path, mode: int) -> None:
+    """No file is changed by its name afterwards: another may have been put there, or a link to one."""
+    path = tmp_path / "s"
+    listener = bind(UnixAddress(path), Ownership(mode))
+
+    assert stat.S_IMODE(path.lstat().st_mode) == mode
+    listener.close()
+
+
 def test_a_socket_left_by_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
     """A crash must not keep the next start from listening."""
     path = tmp_path / "s"
