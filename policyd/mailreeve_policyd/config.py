@@ -87,6 +87,8 @@ def parse_configuration(raw: bytes, path: Path) -> Configuration:
     """The octets of a configuration file; `path` is where they came from. Raises as `load_configuration`."""
     try:
         table = tomllib.loads(raw.decode("utf-8"))
+    except RecursionError as error:
+        raise ConfigError(str(path), "", "is nested too deeply") from error
     except UnicodeDecodeError as error:
         raise ConfigError(str(path), f"byte {error.start}", "is not UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:

@@ -55,6 +55,13 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         load_configuration(tmp_path / "x.toml")
 
 
+@pytest.mark.parametrize("raw", [b"a = " + b"[" * 100_000, b"a = " + b"{a = " * 50_000])
+def test_values_nested_without_end_are_told(raw: bytes) -> None:
+    """TOML sets no bound, the reader has one: that is a mistake in the file like any other."""
+    with pytest.raises(ConfigError, match=r"mailreeve\.toml: is nested too deeply"):
+        parse_configuration(raw, Path("mailreeve.toml"))
+
+
 def test_a_secret_never_stands_in_an_error() -> None:
     """The Redis URL holds a password, so its value is not shown."""
     for case in CASES:
