@@ -106,12 +106,15 @@ class Examiner:
         return OutsideMail(self, session, header.fields)
 
     def is_own(self, session: Session) -> bool:
-        """Is this our own mail: with a login, from our networks, or by no network at all?"""
+        """Is this our own mail: with a login, from our networks, or handed in on this machine?
+
+        A client of whom nothing is known is never one of ours.
+        """
         if session.relayed is not None:  # whose mail that is, only a header says
             return False
-        if session.sasl_username is not None or session.client_address is None:
+        if session.sasl_username is not None or session.is_local_submission:
             return True
-        return session.client_address in self.own_networks
+        return session.client_address is not None and session.client_address in self.own_networks
 
     def gather(self, transaction: Transaction, needs: AbstractSet[str]) -> Evidence | None:
         """What rules need to know of a stranger's envelope before the message is there. May ask DNS.

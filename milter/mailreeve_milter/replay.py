@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mailreeve_milter.answers import Answer, Outcome, Response
 from mailreeve_milter.conversation import Conversation
+from mailreeve_milter.session import LOCAL_NAME
 from mailreeve_policyd.smtp import Stage
 
 CHUNK_OCTETS = 65_535
@@ -87,7 +88,8 @@ def _ends(response: Response, stage: Stage) -> bool:
 def _envelope(conversation: Conversation, occasion: Occasion) -> Iterator[tuple[Stage, Response]]:
     macros = occasion.macros
     port = occasion.port if occasion.address else None
-    yield Stage.CONNECT, conversation.connect(occasion.client_name, occasion.address, port, macros)
+    name = occasion.client_name if occasion.address else LOCAL_NAME
+    yield Stage.CONNECT, conversation.connect(name, occasion.address, port, macros)
     yield Stage.HELO, conversation.helo(occasion.helo, macros)
     yield Stage.MAIL, conversation.mail(_path(occasion.sender), occasion.parameters, macros)
     for recipient in occasion.recipients:

@@ -15,6 +15,11 @@ from mailreeve_policyd.transaction import Session, Tls, parse_address
 
 MAX_PORT = 65_535
 
+LOCAL_NAME = "localhost"
+"""What MTAs call the client of a submission that came by no network (`sendmail -bs`), of the address family
+"unknown". Any other name means that the MTA does not know who it is: Postfix says `unknown` for a client that
+was gone before it could be asked, and such mail must not pass for ours."""
+
 WANTED_MACROS = {
     Stage.CONNECT: ("{client_addr}", "{client_ptr}", "{client_resolve}", "{daemon_addr}", "{daemon_port}"),
     Stage.HELO: ("{tls_version}", "{cipher}", "{cipher_bits}"),
@@ -43,6 +48,7 @@ def connected_session(name: str, address: str | None, port: int | None, macros: 
         reverse_client_name=_host_name(macros.get("{client_ptr}")),
         server_address=parse_address(macros.get("{daemon_addr}") or ""),
         server_port=server_port if server_port and server_port <= MAX_PORT else None,
+        is_local_submission=address is None and name.lower() == LOCAL_NAME,
     )
 
 

@@ -60,7 +60,8 @@ class Relayed:
 class Session:
     """The SMTP session: who is connected. None is "not there" or "not said", never "".
 
-    `client_address` is None for mail that came by no network (the sendmail command).
+    `client_address` is None where the client is none of the network, or nobody said who it is;
+    `is_local_submission` says that it is the former, by the MTA's word (the sendmail command).
     `client_name` is the verified name of the client, `reverse_client_name` what its PTR says.
     `relayed` is set at end-of-message, where a trusted relay passed on the mail of the client.
     """
@@ -79,6 +80,7 @@ class Session:
     tls: Tls | None = None
     policy_context: str | None = None
     relayed: Relayed | None = None
+    is_local_submission: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ def test_a_users_message_is_signed_and_not_judged(tmp_path: Path) -> None:
         ("::ffff:198.51.100.99", None, True),
         ("2001:db8::1", None, False),
         (None, None, True),
-        ("unknown", None, True),
+        ("unknown", None, False),
     ],
 )
 def test_whose_mail_it_is(tmp_path: Path, address: str | None, login: str | None, is_ours: bool) -> None:
@@ -91,6 +91,22 @@ def test_whose_mail_it_is(tmp_path: Path, address: str | None, login: str | None
     outcome = run_message(make_talk(tmp_path).conversation, occasion, OUR_MESSAGE).outcome
 
     assert added(outcome) == ([b"DKIM-Signature"] if is_ours else [b"Authentication-Results"])
+
+
+@pytest.mark.parametrize("name", ["unknown", "[UNAVAILABLE]", "localhost.example.net", ""])
+def test_a_client_of_whom_nothing_is_known_is_not_ours(tmp_path: Path, name: str) -> None:
+    """Without an address only the name `localhost` means the sendmail command; all else could be anybody."""
+    talk = make_talk(tmp_path)
+    talk.conversation.connect(name, None, None, {})
+    talk.conversation.helo("mail.example.net", {})
+    talk.conversation.mail("<bob@example.org>", (), {})
+    talk.conversation.rcpt("<alice@example.org>", {})
+    talk.conversation.data({})
+    talk.conversation.header(b"From", b" bob@example.org")
+    outcome = talk.conversation.end_of_message({})
+
+    assert added(outcome) == [b"Authentication-Results"]
+    assert "spf=none" in field_text(outcome)
 
 
 @pytest.mark.parametrize("occasion", [OUTSIDE, OURS], ids=["outside", "ours"])
