@@ -11,7 +11,8 @@ from mailreeve_admin import reference
 from mailreeve_admin.rules import count_rules
 from mailreeve_milter.daemon import load_files
 from mailreeve_milter.signing_table import SigningKeys
-from mailreeve_policyd.config import DEFAULT_FILE
+from mailreeve_policyd.config import DEFAULT_FILE, Configuration
+from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.launch import as_the_daemon, generation_of
 from mailreeve_policyd.places import check_sockets
 
@@ -35,6 +36,15 @@ def check(
     typer.echo(f"{configuration.path}: right")
     typer.echo(f"{ruleset.file}: right, {count_rules(ruleset)}")
     _say_keys(loaded.keys)
+    _say_name(configuration)
+
+
+def _say_name(configuration: Configuration) -> None:
+    """Only the milter needs one: who runs the policy daemon alone is told, and no more."""
+    try:
+        typer.echo(f"results of checks bear the name {configuration.authserv_id} (authserv_id)")
+    except ConfigError as error:
+        typer.echo(f"the milter will not start: {error.place} {error.problem}\n  hint: {error.hint}")
 
 
 def _say_keys(keys: SigningKeys) -> None:

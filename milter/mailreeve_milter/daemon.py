@@ -57,6 +57,7 @@ def load_milter(config_path: Path) -> Generation[Loaded]:
     """
     engine_of(load_configuration(config_path))  # now: workers share it, and need none of Python's files
     with as_the_daemon(config_path) as configuration:
+        configuration.authserv_id  # noqa: B018 -- a host without a name is told now and not by each worker
         loaded = load_files(configuration)
         return generation_of(configuration, "milter", loaded, loaded.ruleset)
 

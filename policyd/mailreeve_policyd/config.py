@@ -48,8 +48,23 @@ class Configuration(msgspec.Struct, frozen=True):
 
     @property
     def authserv_id(self) -> str:
-        """Ours, lower case."""
-        return (self.settings.authentication.authserv_id or socket.getfqdn()).lower()
+        """Ours, lower case; by default this host's name, as the host itself knows it (DNS is not asked).
+
+        Raises:
+            ConfigError: the host has no full name. What it has, such as "localhost", many hosts have:
+                results under such a name would be anybody's.
+        """
+        if told := self.settings.authentication.authserv_id:
+            return told.lower()
+        name = socket.gethostname()
+        if "." in name and not list(_bad_authserv_id(name)):
+            return name.lower()
+        raise ConfigError(
+            str(self.path),
+            "authentication.authserv_id",
+            f"is not set, and this host's name, {escape(name)!r}, is no full name",
+            'set it, usually to this server\'s name: authserv_id = "mx.example.org"',
+        )
 
     @property
     def trusted_networks(self) -> tuple[Network, ...]:

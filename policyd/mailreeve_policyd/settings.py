@@ -124,7 +124,7 @@ class Authentication(_Section, frozen=True):
         Meta(
             description=(
                 "Who did the checks, first word of Authentication-Results (RFC 8601 section 2.5). "
-                "Empty means this host's name. "
+                "Empty means this host's name, which must be a full one (`mx.example.org`) then. "
                 "Incoming fields that claim it are removed."
             )
         ),

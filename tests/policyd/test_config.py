@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,18 @@ def test_the_authserv_id_is_compared_in_lower_case() -> None:
     raw = b'[authentication]\nauthserv_id = "MX.Example.Net"'
 
     assert parse_configuration(raw, Path("mailreeve.toml")).authserv_id == "mx.example.net"
+
+
+def test_without_an_authserv_id_it_is_the_hosts_own_name_or_a_mistake() -> None:
+    """No DNS is asked, and a name that many hosts have is never taken."""
+    configuration = parse_configuration(b"", Path("mailreeve.toml"))
+    host = socket.gethostname().lower()
+
+    if "." in host:
+        assert configuration.authserv_id == host
+    else:
+        with pytest.raises(ConfigError, match="authserv_id: is not set"):
+            _ = configuration.authserv_id
 
 
 @given(st.binary(max_size=200))
