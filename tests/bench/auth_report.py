@@ -154,7 +154,7 @@ def _table(case: Case, rows: Mapping[str, Sample]) -> Table:
             _number(row.p50_ms, 1, 1),
             _number(row.p99_ms, 1, 1),
             _number(row.peak, 1e6),
-            _number(grown, 1e6, 2),
+            _number(None if grown is None else max(grown, 0), 1e6, 2),
             _number(row.failed or None, 1),
         )
     return table
