@@ -27,6 +27,7 @@ from mailreeve_policyd.crew import Crew, Generation, State, Worker
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.listen import Listener, Ownership, bind
 from mailreeve_policyd.privileges import drop_privileges
+from mailreeve_policyd.signals import STOPPING, Signals
 from mailreeve_policyd.worker import READY, REOPEN, RETIRE, SIGNALS, WorkerContext, run_worker
 
 __all__ = ["DaemonSpec", "Generation", "run"]
@@ -56,7 +57,16 @@ class DaemonSpec(Generic[LoadedT]):
 
 
 def run(daemon: DaemonSpec[LoadedT]) -> int:
-    """Run a daemon until it is told to stop. The exit status: 0, 78 (EX_CONFIG) or 1. Main thread only."""
+    """Run a daemon until it is told to stop. The exit status: 0, 78 (EX_CONFIG) or 1. Main thread only.
+
+    A process runs one daemon and then ends: signals that come after it are ignored, or the exit status of a
+    daemon that has drained would tell of the second SIGTERM instead.
+    """
+    with Signals() as signals:
+        return _run(daemon, signals)
+
+
+def _run(daemon: DaemonSpec[LoadedT], signals: Signals) -> int:
     listeners: list[Listener] = []
     try:
         generation = daemon.load()
@@ -69,7 +79,7 @@ def run(daemon: DaemonSpec[LoadedT]) -> int:
         _close(listeners)
         return os.EX_CONFIG
     try:
-        return _Supervisor(daemon, generation, listeners).run()
+        return _Supervisor(daemon, generation, listeners, signals).run()
     finally:
         _close(listeners)
 
@@ -105,6 +115,7 @@ class _Supervisor(Generic[LoadedT]):
         daemon: DaemonSpec[LoadedT],
         generation: Generation[LoadedT],
         listeners: list[Listener],
+        signals: Signals,
     ) -> None:
         self._daemon = daemon
         self._first = generation
@@ -114,7 +125,8 @@ class _Supervisor(Generic[LoadedT]):
         self._candidate: Crew[LoadedT] | None = None
         self._stopping = False
         self._status = 0
-        self._wakeup, self._wakeup_end = socket.socketpair()
+        self._signals = signals
+        signals.handle_all()
         self._start(Crew(generation))
 
     def run(self) -> int:
@@ -126,16 +138,8 @@ class _Supervisor(Generic[LoadedT]):
     # -- starting ------------------------------------------------------------------------------------
 
     def _start(self, crew: Crew[LoadedT]) -> None:
-        self._handle_signals()
         self._candidate = crew
         self._fill(crew)
-
-    def _handle_signals(self) -> None:
-        self._wakeup.setblocking(False)
-        self._wakeup_end.setblocking(False)
-        for number in SIGNALS:
-            signal.signal(number, lambda *_: None)
-        signal.set_wakeup_fd(self._wakeup_end.fileno(), warn_on_full_buffer=False)
 
     def _fill(self, crew: Crew[LoadedT]) -> None:
         try:
@@ -167,8 +171,9 @@ class _Supervisor(Generic[LoadedT]):
     def _be_worker(self, crew: Crew[LoadedT], ours: socket.socket, theirs: socket.socket) -> None:
         def serve() -> None:
             # Copies of the parent's ends would hide the parent's death from the other workers.
-            for inherited in (ours, self._wakeup, self._wakeup_end, *(one.control for one in self._workers)):
+            for inherited in (ours, *(one.control for one in self._workers)):
                 inherited.close()
+            self._signals.close()
             context = WorkerContext(theirs, crew.generation.drain_seconds)
             sockets = [listener.socket for listener in self._listeners]
             self._daemon.serve(context, crew.generation.loaded, sockets)
@@ -179,10 +184,10 @@ class _Supervisor(Generic[LoadedT]):
 
     def _step(self) -> None:
         starting = [one for one in self._workers if one.state is State.STARTING and one.heard_of]
-        waiting = [self._wakeup, *(one.control for one in starting)]
+        waiting = [self._signals.socket, *(one.control for one in starting)]
         readable, _, _ = select.select(waiting, [], [], self._seconds_to_next_duty())
-        if self._wakeup in readable:
-            self._obey_signals()
+        if self._signals.socket in readable:
+            self._obey(self._signals.read())
         for worker in starting:
             if worker.control in readable:
                 self._hear(worker)
@@ -199,16 +204,14 @@ class _Supervisor(Generic[LoadedT]):
         crews = () if self._stopping else (self._current, self._candidate)
         return [crew for crew in crews if crew and len(self._active(crew)) < crew.generation.workers]
 
-    def _obey_signals(self) -> None:
-        with suppress(BlockingIOError):
-            numbers = set(self._wakeup.recv(4096))
-            if numbers & {signal.SIGTERM, signal.SIGINT}:
-                self._stop()
-            if signal.SIGHUP in numbers and not self._stopping:
-                self._reload()
-            if signal.SIGUSR1 in numbers:
-                for worker in self._workers:
-                    worker.tell(REOPEN)
+    def _obey(self, numbers: set[int]) -> None:
+        if numbers & STOPPING:
+            self._stop()
+        if signal.SIGHUP in numbers and not self._stopping:
+            self._reload()
+        if signal.SIGUSR1 in numbers:
+            for worker in self._workers:
+                worker.tell(REOPEN)
 
     def _hear(self, worker: Worker[LoadedT]) -> None:
         with suppress(OSError):

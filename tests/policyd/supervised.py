@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -39,6 +40,9 @@ class Word:
 
 def load(path: Path) -> Generation[Config]:
     config: Config = json.loads(path.read_text())
+    if config.pop("hup_while_loading", False):
+        path.write_text(json.dumps(config))
+        os.kill(os.getpid(), signal.SIGHUP)
     if config.get("broken"):
         raise ConfigError(str(path), "word", "is broken", "mend it")
     account = find_account(config.get("user", ""), "", str(path))

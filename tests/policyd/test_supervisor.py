@@ -269,6 +269,26 @@ def test_a_second_signal_stops_at_once(daemon: Supervised) -> None:
     assert daemon.ended() == 0
 
 
+def test_signals_that_come_while_it_ends_do_not_change_its_exit_status(daemon: Supervised) -> None:
+    """A service manager that is impatient, or Ctrl-C held down."""
+    daemon.start("one")
+    assert daemon.process is not None
+    while daemon.process.poll() is None:
+        daemon.process.send_signal(signal.SIGTERM)
+
+    assert daemon.ended() == 0
+
+
+def test_a_reload_before_it_listens_is_done_once_it_can_be(daemon: Supervised) -> None:
+    """The configuration may have changed since it was read."""
+    daemon.start("one", hup_while_loading=True)
+
+    assert any("reading the configuration anew" in line for line in daemon.seen)
+    assert daemon.ask()[0] == "one"
+    daemon.signal(signal.SIGTERM)
+    assert daemon.ended() == 0
+
+
 def test_sigusr1_has_every_worker_reopen_its_files(daemon: Supervised) -> None:
     """After logrotate."""
     daemon.start("one", workers=2)
