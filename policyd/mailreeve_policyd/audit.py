@@ -205,7 +205,10 @@ class AuditLog:
 
     def _time(self) -> str:
         """RFC 3339, UTC, milliseconds."""
-        return self._clock().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = self._clock()
+        if now.tzinfo is not UTC:
+            now = now.astimezone(UTC)
+        return now.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
     def _write(self, occurrence: Occurrence) -> None:
         if occurrence.verdict.warnings and not occurrence.repeated:

@@ -15,7 +15,7 @@ import msgspec
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.escape import MAX_SHOWN, cut, escape, escape_ascii
 from mailreeve_policyd.transaction import Session, Tls, Transaction
-from mailreeve_policyd.verdict import AddHeader, Edit, LimitUsage, Verdict
+from mailreeve_policyd.verdict import AddHeader, Edit, LimitUsage, RemoveHeader, Verdict
 
 MAX_LINE_OCTETS = 4096
 """Its line end included. So much goes into a pipe in one piece (PIPE_BUF on Linux), so that the lines of
@@ -170,7 +170,7 @@ class _Measure:
         return self.escape(value, self.characters)
 
     def each(self, items: Sequence[ItemT], write: Callable[[ItemT], WrittenT]) -> tuple[WrittenT, ...]:
-        return tuple(write(item) for item in items[: self.items]) if items else ()
+        return tuple([write(item) for item in items[: self.items]]) if items else ()
 
     def pairs(self, mapping: Mapping[str, str]) -> dict[str, str]:
         first = list(mapping.items())[: self.items]
@@ -227,8 +227,8 @@ def _record(occurrence: Occurrence, measure: _Measure) -> AuditRecord:
         repeated=occurrence.repeated,
         limits=measure.each(verdict.limits, lambda one: _limited(one, measure)),
         signatures=measure.each(occurrence.signatures, lambda one: _signature(one, measure)),
-        added=measure.each([one.name for one in edits if isinstance(one, AddHeader)], measure.text),
-        removed=measure.each([one.name for one in edits if not isinstance(one, AddHeader)], measure.text),
+        added=_names(edits, AddHeader, measure),
+        removed=_names(edits, RemoveHeader, measure),
         warnings=measure.each(verdict.warnings, measure.told),
         unknown=measure.each(verdict.unknown, measure.text),
         skipped=measure.each(verdict.skipped, measure.text),
@@ -237,6 +237,10 @@ def _record(occurrence: Occurrence, measure: _Measure) -> AuditRecord:
         truncated=measure is not _MEASURES[0] or len(recipients) > measure.items,
         spent_ms={name: round(seconds * 1000, 3) for name, seconds in occurrence.spent.items()},
     )
+
+
+def _names(edits: Sequence[Edit], kind: type[Edit], measure: _Measure) -> tuple[str, ...]:
+    return measure.each([one.name for one in edits if isinstance(one, kind)], measure.text) if edits else ()
 
 
 def _recipients(transaction: Transaction) -> tuple[str, ...]:
