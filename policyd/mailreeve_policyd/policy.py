@@ -77,8 +77,13 @@ class Policy:
     def decide_traced(self, transaction: Transaction, stages: Iterable[Stage] | None = None) -> Explanation:
         """As `decide`, counting as it does, with what became of each rule."""
         ordered = _in_order(stages, transaction)
-        verdict = self.decide(transaction, ordered)
-        steps = self._ruleset.steps(transaction, ordered, self._on_unknown)
+        return self.explain(transaction, self.decide(transaction, ordered), ordered)
+
+    def explain(
+        self, transaction: Transaction, verdict: Verdict, stages: Iterable[Stage] | None = None
+    ) -> Explanation:
+        """What became of each rule when `decide` gave this verdict. Counts nothing."""
+        steps = self._ruleset.steps(transaction, _in_order(stages, transaction), self._on_unknown)
         return Explanation(verdict, tuple(_with_usage(step, verdict) for step in steps))
 
     def _settle(self, transaction: Transaction, judgement: Judgement) -> _Settled:

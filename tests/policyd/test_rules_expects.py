@@ -78,10 +78,23 @@ def test_a_line_asks_no_network() -> None:
     ruleset_of(text + "expect defer at mail with spf = temperror\n")
 
 
-def test_the_messages_of_all_lines_are_bounded() -> None:
-    """A reload waits for them."""
-    with pytest.raises(ConfigError, match="more than 100000 messages together"):
-        ruleset_of(RULES + "expect continue at rcpt after 60000 times\n" * 2)
+LIMITS = "".join(f"    r{number}: limit 9 messages/hour per sender\n" for number in range(100))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "expect continue at mail after 120000 times\n" * 2,
+        "expect continue at rcpt after 999 times\n" * 2,
+        "expect continue at rcpt after 2000 times\n",
+        'expect continue at mail where ours has "a"\n' * 1970,
+    ],
+)
+def test_what_all_lines_take_is_bounded(lines: str) -> None:
+    """A reload waits for them: for each message with each limit, and for rules compiled for a line alone."""
+    rules = f'set ours = "b"\nat rcpt {{\n{LIMITS}}}\nat mail {{ a: hold if sender_domain in ours }}\n'
+    with pytest.raises(ConfigError, match="the expect lines take more than 200000 steps together"):
+        ruleset_of(rules + lines)
 
 
 def test_a_line_about_a_stage_that_nobody_decides_is_told() -> None:

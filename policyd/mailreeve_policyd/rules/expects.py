@@ -5,6 +5,7 @@ Each line has a store of its own in memory and a clock of its own, and asks no n
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -24,8 +25,9 @@ from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Action
 
-MAX_TIMES = 100_000
-"""All `after N times` of a file together: some seconds, and a reload waits for them."""
+MAX_STEPS = 200_000
+"""All lines of a file together: some seconds, and a reload waits for them. A step takes about 50 us: a
+message, each limit that it may meet, and each rule that is compiled anew for a `where`."""
 
 MAX_EXPECTS = 2000
 """Lines of one file."""
@@ -65,21 +67,22 @@ def run_expects(
     """
     if len(parsed.expects) > MAX_EXPECTS:
         raise Mistake(parsed.expects[MAX_EXPECTS].at, f"more than {MAX_EXPECTS} expect lines")
-    _check_times(parsed)
+    _check_steps(parsed, ruleset)
     context = _Context(parsed, ruleset, doors, names, on_unknown)
     for node in parsed.expects:
         _run(node, context)
 
 
-def _check_times(parsed: RulesFile) -> None:
+def _check_steps(parsed: RulesFile, ruleset: Ruleset) -> None:
+    limits = Counter(rule.stage.value for rule in ruleset.rules if rule.counts)
     total = 0
     for node in parsed.expects:
-        if node.after is None:
-            continue
-        total += node.after.times.value
-        if total > MAX_TIMES:
-            problem = f"the expect lines ask for more than {MAX_TIMES} messages together"
-            raise Mistake(node.after.times.at, problem, "a smaller limit proves the same")
+        messages = 1 + (node.after.times.value if node.after else 0)
+        total += messages * (1 + limits[node.stage.text]) + (len(ruleset.rules) if node.members else 0)
+        if total > MAX_STEPS:
+            problem = f"the expect lines take more than {MAX_STEPS} steps together"
+            hint = "a smaller limit proves the same; a step is each message, and each limit that it may meet"
+            raise Mistake(node.after.times.at if node.after else node.at, problem, hint)
 
 
 def _run(node: ExpectNode, context: _Context) -> None:
@@ -88,9 +91,10 @@ def _run(node: ExpectNode, context: _Context) -> None:
     scope = Scope(stage, door, context.names.sets, context.names.tables)
     transaction = transaction_from(node.givens, scope)
     ruleset = _with_members(node, context)
-    explanation = _play(node.after, transaction, ruleset, door, context.on_unknown)
-    if explanation.verdict.action is not expected:
-        raise _failure(node, expected, explanation)
+    policy, last = _play(node.after, transaction, ruleset, door, context.on_unknown)
+    verdict = policy.decide(last)
+    if verdict.action is not expected:
+        raise _failure(node, expected, policy.explain(last, verdict))
 
 
 def _action(word: Word) -> Action:
@@ -119,8 +123,8 @@ def _with_members(node: ExpectNode, context: _Context) -> Ruleset:
 
 def _play(
     after: After | None, transaction: Transaction, ruleset: Ruleset, door: Door, on_unknown: OnUnknown
-) -> Explanation:
-    """The last of the messages: N come before it, each a new one, evenly over the time that is said."""
+) -> tuple[Policy, Transaction]:
+    """Let N messages come, each a new one, evenly over the time that is said. What to judge is the next."""
     times, within = _times(after)
     clock = _Clock()
     policy = Policy(ruleset, MemoryStore(clock), door, on_unknown)
@@ -128,7 +132,7 @@ def _play(
         clock.now = _START + (within * number / times) / timedelta(seconds=1)
         policy.decide(replace(transaction, instance=f"expect-{number}"))
     clock.now = _START + within / timedelta(seconds=1)
-    return policy.decide_traced(replace(transaction, instance="expect-last"))
+    return policy, replace(transaction, instance="expect-last")
 
 
 def _times(after: After | None) -> tuple[int, timedelta]:

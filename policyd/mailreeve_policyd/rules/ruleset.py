@@ -46,6 +46,11 @@ class Rule:
     facts: tuple[Fact, ...]
     body: Decide | Note | Counter
 
+    @property
+    def counts(self) -> bool:
+        """Is it a limit?"""
+        return isinstance(self.body, Counter)
+
     def defers_unknown(self, default: OnUnknown) -> bool:
         """Is mail deferred when this rule's condition cannot be known?"""
         if self.on_unknown is not None:
@@ -95,7 +100,7 @@ class Ruleset:
 
     def counts(self, stage: Stage) -> bool:
         """Does a rule of this stage count against a limit?"""
-        return any(isinstance(rule.body, Counter) for rule in self.rules_at(stage))
+        return any(rule.counts for rule in self.rules_at(stage))
 
     def adders(self, stages: Iterable[Stage]) -> Iterator[tuple[Rule, str]]:
         """The rules of these stages that add a header field, each with the field's name."""
