@@ -6,6 +6,7 @@ writes no record and counts nothing: limits are shown as for somebody who has se
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -38,6 +39,10 @@ MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 
 MAX_VALUE_SHOWN = 1000
 """Of a header field that would be added: signatures are some 500 characters."""
+
+
+_SPACES = re.compile(r"[ \t]+")
+"""Where a field is folded its next line begins with a tab, which means no more than a space."""
 
 
 @dataclass(slots=True)
@@ -175,5 +180,5 @@ def _changes(outcome: Outcome) -> Iterator[str]:
     for removal in outcome.removals:
         yield f"removed: {removal.name}, number {removal.occurrence} from the top (it claims our name)"
     for insertion in reversed(outcome.insertions):
-        value = decode_wire(insertion.field.unfolded)
+        value = _SPACES.sub(" ", decode_wire(insertion.field.unfolded)).strip(" ")
         yield f"added: {decode_wire(insertion.field.name)}: {escape(value, MAX_VALUE_SHOWN)}"

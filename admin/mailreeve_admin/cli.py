@@ -6,8 +6,9 @@ Knows how to talk to a person: words, colours, exit codes. Everything else lives
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -67,10 +68,14 @@ def milter(config: ConfigOption = DEFAULT_FILE) -> None:
     raise typer.Exit(run_milter(config))
 
 
-def main() -> None:
-    """The entry point: an operator's mistake is told plainly and ends with EX_CONFIG."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The entry point: an operator's mistake is told plainly and ends with EX_CONFIG.
+
+    `arguments` are those of the command line if there are none. Always raises SystemExit.
+    """
     try:
-        app()
+        app(arguments)
     except ConfigError as error:
         typer.echo(str(error), err=True)
         sys.exit(EX_CONFIG)
+    sys.exit(0)

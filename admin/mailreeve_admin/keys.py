@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mailreeve_milter.new_keys import NewKey, new_keys
+from mailreeve_milter.new_keys import NewKey, Selectors, new_keys, selectors_of
 from mailreeve_policyd.config import DEFAULT_FILE, Configuration, load_configuration, parse_configuration
 from mailreeve_policyd.errors import ConfigError, ProtocolError
 from mailreeve_policyd.escape import escape
@@ -32,6 +32,14 @@ def new(
     directory: Annotated[
         Path | None, typer.Option(help="Where to put them. [default: keys, beside the configuration file]")
     ] = None,
+    selector: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Name the selectors NAME-r and NAME-e, for a second set of one day. "
+            "[default: r and e with the date]",
+        ),
+    ] = "",
 ) -> None:
     """Make a 2048-bit RSA and an Ed25519 key for a domain; print the DNS records and the settings.
 
@@ -43,7 +51,7 @@ def new(
         _domain(domain),
         (directory or config.parent / "keys").absolute(),
         _owner(configuration),
-        datetime.now(UTC).date(),
+        _selectors(selector) if selector else selectors_of(datetime.now(UTC).date()),
     )
     typer.echo(format_new_keys(made))
 
@@ -60,6 +68,14 @@ def _domain(text: str) -> Domain:
         return parse_domain(text)
     except ProtocolError as error:
         raise ConfigError("", "DOMAIN", f"not a domain name: {escape(text)!r}", "example.org") from error
+
+
+def _selectors(name: str) -> Selectors:
+    try:
+        return Selectors(parse_domain(f"{name}-r"), parse_domain(f"{name}-e"))
+    except ProtocolError as error:
+        hint = "letters, digits and hyphens: 2026b"
+        raise ConfigError("", "--selector", f"not a selector: {escape(name)!r}", hint) from error
 
 
 def _owner(configuration: Configuration) -> tuple[int, int] | None:

@@ -64,13 +64,26 @@ class NewKey:
         return "\n".join(["[[signing.keys]]", *lines]) + "\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Selectors:
+    """The names of a set of keys; the two differ."""
+
+    rsa: Domain
+    ed25519: Domain
+
+
+def selectors_of(day: date) -> Selectors:
+    """Algorithm and day: `r20261123`, `e20261123`."""
+    return Selectors(Domain(f"r{day:%Y%m%d}"), Domain(f"e{day:%Y%m%d}"))
+
+
 def new_keys(
-    domain: Domain, directory: Path, owner: tuple[int, int] | None, today: date
+    domain: Domain, directory: Path, owner: tuple[int, int] | None, selectors: Selectors
 ) -> tuple[NewKey, ...]:
     """Make an RSA and an Ed25519 key for a domain, each in a file of its own, mode 0600, on the disk.
 
-    `owner` is uid and gid for the files and, where it is made here, the directory. Selectors say
-    algorithm and day (`r20261123`). Both files are written or none is; none is ever overwritten.
+    `owner` is uid and gid for the files and, where it is made here, the directory. Both files are written
+    or none is; none is ever overwritten.
 
     Raises:
         ConfigError: such a file is there already, or cannot be written.
@@ -78,8 +91,10 @@ def new_keys(
     made: list[NewKey] = []
     try:
         _make_directory(directory, owner)
-        for letter, key in (("r", generate_rsa_key()), ("e", generate_ed25519_key())):
-            selector = Domain(f"{letter}{today:%Y%m%d}")
+        for selector, key in (
+            (selectors.rsa, generate_rsa_key()),
+            (selectors.ed25519, generate_ed25519_key()),
+        ):
             path = directory / f"{domain}.{selector}.pem"
             _write_new(path, format_private_key(key), owner)
             made.append(NewKey(path, domain, selector, f"{key_type(key)}-sha256", format_key_record(key)))
@@ -87,7 +102,10 @@ def new_keys(
     except FileExistsError as error:
         _remove(made)
         raise ConfigError(
-            str(error.filename), "", "is there already: keys are never overwritten", "one set a day is enough"
+            str(error.filename),
+            "",
+            "is there already: keys are never overwritten",
+            "one set a day is enough; `--selector NAME` names another",
         ) from None
     except OSError as error:
         _remove(made)

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Literal, get_args
 
-from mailreeve_milter.new_keys import new_keys
+from mailreeve_milter.new_keys import new_keys, selectors_of
 from mailreeve_policyd.smtp import parse_domain
 from tests.lab.dns import DnsServer
 
@@ -25,7 +25,7 @@ def write_setup(setup: str, work: Path, dns: DnsServer, engine: Engine = "libmil
         Template((FOLDER / setup / "mailreeve.toml").read_text()).substitute(places)
     )
     shutil.copy(FOLDER / setup / "rules", work / "rules")
-    keys = new_keys(parse_domain("example.org"), work / "keys", None, date(2026, 1, 1))
+    keys = new_keys(parse_domain("example.org"), work / "keys", None, selectors_of(date(2026, 1, 1)))
     ed25519 = next(key for key in keys if key.algorithm.startswith("ed25519"))
     shutil.copy(ed25519.path, work / "e2026.pem")
     return work / "mailreeve.toml"

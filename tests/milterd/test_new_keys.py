@@ -13,7 +13,7 @@ import pytest
 from mailreeve_milter.dkim.crypto import key_type, load_private_key
 from mailreeve_milter.dkim.key_record import format_key_record, parse_key_record
 from mailreeve_milter.keys import load_signing_keys
-from mailreeve_milter.new_keys import new_keys
+from mailreeve_milter.new_keys import new_keys, selectors_of
 from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.settings import Settings
@@ -21,7 +21,7 @@ from mailreeve_policyd.smtp import parse_domain, parse_mailbox
 from mailreeve_policyd.transaction import Session
 
 ORG = parse_domain("example.org")
-TODAY = date(2026, 11, 23)
+TODAY = selectors_of(date(2026, 11, 23))
 
 
 def test_new_keys_are_complete(tmp_path: Path) -> None:

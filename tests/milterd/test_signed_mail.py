@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from mailreeve_milter.answers import Outcome
 from mailreeve_milter.conversation import Conversation
 from mailreeve_milter.dkim.key_record import format_key_record
 from mailreeve_milter.dkim.sign import SigningKey
-from mailreeve_milter.new_keys import NewKey, new_keys
+from mailreeve_milter.new_keys import NewKey, Selectors, new_keys
 from mailreeve_milter.replay import Occasion, run_message
 from mailreeve_milter.signing_table import SigningKeys, SigningRule
 from mailreeve_policyd.address_pattern import parse_address_pattern
@@ -159,15 +158,16 @@ def test_keys_are_changed_without_a_restart(work: Path, engine: Engine) -> None:
             address = f"unix:{work}/milter.sock"
             assert selectors_of(address) == ["e2026"]
 
-            rsa, ed25519 = new_keys(parse_domain("example.org"), work / "new", None, date(2026, 11, 23))
+            names = Selectors(parse_domain("r2027"), parse_domain("e2027"))
+            rsa, ed25519 = new_keys(parse_domain("example.org"), work / "new", None, names)
             make_configuration(config, (rsa, ed25519))
             daemon.reload()
-            assert sorted(selectors_of(address)) == ["e20261123", "r20261123"]
+            assert sorted(selectors_of(address)) == ["e2027", "r2027"]
 
             rsa.path.chmod(0o644)
             daemon.hup()
             daemon.wait_for_text("others can read or change")
-            assert sorted(selectors_of(address)) == ["e20261123", "r20261123"]
+            assert sorted(selectors_of(address)) == ["e2027", "r2027"]
 
 
 def test_a_table_of_opendkim_is_read_again(work: Path) -> None:
