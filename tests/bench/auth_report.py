@@ -1,5 +1,7 @@
 """What `bench auth` found: a table for each case, and how it stands beside what we set out to reach."""
 
+import platform
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -49,6 +51,7 @@ class Sample:
     peak: float | None = None
     grown: float | None = None
     failed: float = 0
+    least_cpu_seconds: float | None = None  # of several loads: what other work on the machine adds least to
 
 
 Results = Mapping[Case, Mapping[str, Sample]]
@@ -106,6 +109,7 @@ def show(
         f"{CHAIN_NAME}: {' + '.join(CHAIN)}. "
         f"{workers} workers of rspamd and of {OURS}; the others are threads of one process."
     )
+    console.print(f"{OURS}: Python {platform.python_version()} of {sys.base_prefix}")
     for name, reason in absent.items():
         console.print(f"absent: {name}: {reason}", markup=False)
     if lines := [*_goals(results), *_memory(results)]:
@@ -126,6 +130,7 @@ def _median(some: Sequence[Sample]) -> Sample:
         peak=middle(lambda one: one.peak),
         grown=middle(lambda one: one.grown),
         failed=sum(one.failed for one in some),
+        least_cpu_seconds=min(one.cpu_seconds for one in some),
     )
 
 
@@ -135,6 +140,7 @@ def _in_a_row(rows: Sequence[Sample]) -> Sample:
         per_second=float("nan"),
         cpu_seconds=sum(one.cpu_seconds for one in rows),
         peak=sum(one.peak or 0 for one in rows),
+        least_cpu_seconds=sum(one.least_cpu_seconds or 0 for one in rows),
         grown=sum(one.grown or 0 for one in rows),
     )
 
@@ -142,7 +148,7 @@ def _in_a_row(rows: Sequence[Sample]) -> Sample:
 def _table(case: Case, rows: Mapping[str, Sample]) -> Table:
     table = Table(title=case.name, title_justify="left")
     table.add_column("filter")
-    columns = ("a second", "CPU us each", "p50 ms", "p99 ms", "peak MB", "MB each", "failed")
+    columns = ("a second", "CPU us each", "at least", "p50 ms", "p99 ms", "peak MB", "MB each", "failed")
     for title in columns:
         table.add_column(title, justify="right")
     for name, row in rows.items():
@@ -151,6 +157,7 @@ def _table(case: Case, rows: Mapping[str, Sample]) -> Table:
             name,
             _number(row.per_second, 1),
             _number(row.cpu_seconds, 1e-6),
+            _number(row.least_cpu_seconds, 1e-6),
             _number(row.p50_ms, 1, 1),
             _number(row.p99_ms, 1, 1),
             _number(row.peak, 1e6),
@@ -194,4 +201,4 @@ def _memory(results: Results) -> list[str]:
 
 
 def _line(case: Case, what: str, value: float, bound: str, reached: bool) -> str:
-    return f"  {'reached' if reached else 'MISSED ':8}{case.name:40} {what:45} {value:6.2f}  ({bound})"
+    return f"  {'reached' if reached else 'MISSED ':8}{case.name:40} {what:22} {value:6.2f}  ({bound})"

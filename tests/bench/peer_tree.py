@@ -73,6 +73,8 @@ class Confined(Process):
     `address` is written as for Sendmail or Postfix. `words` begin with the program's installed path.
     """
 
+    start_seconds = 60.0  # rspamd compiles much when it starts
+
     def __init__(self, words: Sequence[str | Path], log: Path, address: str) -> None:
         self.address = address
         self.program = Path(words[0])

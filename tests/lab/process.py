@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0
@@ -34,6 +34,8 @@ class Process:
 
     As a context manager it starts on entry and stops on exit. It may be started again after it ended.
     """
+
+    start_seconds: ClassVar[float] = START_SECONDS
 
     def __init__(self, command: Sequence[str | Path], log: Path, environment: Mapping[str, str]) -> None:
         self.command = [str(word) for word in command]
@@ -74,7 +76,8 @@ class Process:
     def wait_ready(self) -> None:
         """Wait until the program serves."""
         try:
-            wait_until(lambda: not self.is_running or self.ready(), f"{self.name} starts")
+            started = f"{self.name} starts"
+            wait_until(lambda: not self.is_running or self.ready(), started, self.start_seconds)
         except LabError as error:
             raise LabError(f"{error}\n{self.text()[-2000:]}") from None
         if not self.is_running:
