@@ -96,7 +96,7 @@ def agree(offer: Negotiate, needed: ActionFlag, wanted: ActionFlag, steps: StepF
     if offer.version < OLDEST_VERSION:
         raise ProtocolError(f"the MTA speaks version {offer.version} of the milter protocol")
     if needed & ~offer.actions:
-        raise ProtocolError(f"the MTA does not let filters do what is needed ({offer.actions:#x})")
+        raise ProtocolError(f"the MTA does not let filters add and remove header fields ({offer.actions:#x})")
     actions = needed | (wanted & offer.actions)
     return Agreement(min(offer.version, VERSION), ActionFlag(actions), StepFlag(steps & offer.steps))
 

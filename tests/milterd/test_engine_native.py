@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +19,18 @@ from mailreeve_milter.surroundings import Surroundings
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Action, Verdict
+from tests.lab.daemons import Daemon
+from tests.lab.dns import DnsServer
 from tests.lab.process import wait_until
+from tests.lab.work import work_folder
 from tests.milterd.milterpackets import packet
 from tests.milterd.miltertalk import MilterTalk, MilterTalkError
+from tests.milterd.setups import read_zone, write_setup
 from tests.milterd.talking import AT_THE_END, Talk, make_talk
 
 SECONDS = 10.0
 IDLE_SESSIONS = 500
+IDLE_OCTETS = 10_000
 
 
 class Gate:
@@ -213,3 +218,29 @@ def test_an_mta_that_says_nothing_for_hours_is_disconnected(
         with pytest.raises((MilterTalkError, ConnectionError)):
             one.receive()
     assert "said nothing for two hours" in caplog.text
+
+
+def test_sessions_that_wait_cost_little() -> None:
+    """500 clients that are typing: less than 10 KB each, the message under way included."""
+    with work_folder() as work, DnsServer(read_zone()) as dns, ExitStack() as talks:
+        config = write_setup("postfix", work, dns, "native")
+        daemon = talks.enter_context(Daemon("milter", config, work))
+
+        def open_sessions(count: int) -> int:
+            for _ in range(count):
+                talk = talks.enter_context(MilterTalk(f"unix:{work}/milter.sock"))
+                talk.connect("mail.example.net", "192.0.2.1")
+                talk.helo("mail.example.net")
+                talk.mail("<bob@example.net>")
+                talk.rcpt("<alice@example.org>")
+            talk.end_of_message()  # all before it was heard
+            return resident(daemon.workers)
+
+        before = open_sessions(20)
+        assert open_sessions(IDLE_SESSIONS) - before < IDLE_SESSIONS * IDLE_OCTETS
+
+
+def resident(processes: Iterable[int]) -> int:
+    """Octets of memory that processes have to themselves."""
+    lines = (line for pid in processes for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:")) * 1024

@@ -1,4 +1,4 @@
-"""The libmilter engine as a process: what it negotiates, how it drains, what a large message costs it."""
+"""Each engine as a process: what it negotiates, how it drains, what messages and sessions cost it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.lab.ports import accepts
 from tests.lab.process import wait_until
 from tests.lab.work import work_folder
 from tests.milterd.miltertalk import Actions, MacroStage, MilterTalk, MilterTalkError, Packet, Steps
-from tests.milterd.setups import read_zone, write_setup
+from tests.milterd.setups import ENGINES, Engine, read_zone, write_setup
 
 MEGABYTE = 1024 * 1024
 
@@ -48,17 +48,17 @@ class Running:
 
 
 @contextmanager
-def run_milter() -> Iterator[Running]:
+def run_milter(engine: Engine) -> Iterator[Running]:
     with work_folder() as work, DnsServer(read_zone()) as dns:
-        config = write_setup("postfix", work, dns)
+        config = write_setup("postfix", work, dns, engine)
         with Daemon("milter", config, work) as daemon:
             yield Running(daemon, f"unix:{work}/milter.sock")
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    """One for the tests that leave it running."""
-    with run_milter() as running:
+@pytest.fixture(scope="module", params=ENGINES)
+def running(request: pytest.FixtureRequest) -> Iterator[Running]:
+    """One of each engine, for the tests that leave it running."""
+    with run_milter(request.param) as running:
         yield running
 
 
@@ -92,9 +92,10 @@ def test_an_mta_that_lets_nobody_change_the_header_is_refused(running: Running) 
     running.daemon.wait_for_text("the MTA does not let filters add and remove header fields")
 
 
-def test_messages_under_way_are_finished_before_it_stops() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_messages_under_way_are_finished_before_it_stops(engine: Engine) -> None:
     """After SIGTERM nothing new is taken; what is open goes on to its end, and the exit code is 0."""
-    with run_milter() as running, running.begin() as talk, running.begin() as another:
+    with run_milter(engine) as running, running.begin() as talk, running.begin() as another:
         running.daemon.send(signal.SIGTERM)
         running.daemon.wait_for_text("stopping")
         assert [packet.command for packet in finish(talk)] == ["i", "c"]
