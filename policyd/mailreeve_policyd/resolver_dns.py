@@ -317,7 +317,9 @@ class BudgetResolver:
 
     def limited(self, seconds: float) -> BudgetResolver:
         """A smaller budget within this one."""
-        return BudgetResolver(self._resolver, min(seconds, self._deadline - self._clock()), self._clock)
+        if self._deadline - self._clock() <= seconds:
+            return self
+        return BudgetResolver(self._resolver, seconds, self._clock)
 
     def lookup_txt(self, name: str) -> Answer[bytes]:
         """See Resolver."""
