@@ -93,6 +93,19 @@ def test_whose_mail_it_is(tmp_path: Path, address: str | None, login: str | None
     assert added(outcome) == ([b"DKIM-Signature"] if is_ours else [b"Authentication-Results"])
 
 
+def test_each_rcpt_counts_however_often_it_names_one_mailbox(tmp_path: Path) -> None:
+    """The MTA may deliver a copy for each of them."""
+    rules = "at rcpt { few: limit 2 recipients/hour per sasl_username }\n"
+    conversation = make_talk(tmp_path, rules, ALL_STAGES).conversation
+    conversation.connect("laptop", "203.0.113.5", 40000, {})
+    conversation.helo("laptop", {})
+    conversation.mail("<bob@example.org>", (), {"{auth_authen}": "bob"})
+    paths = ("<ann@example.net>", "<@relay.example:ann@example.net>", "<ann@example.net>")
+    replies = [conversation.rcpt(path, {}).reply for path in paths]
+
+    assert [reply is None for reply in replies] == [True, True, False]
+
+
 @pytest.mark.parametrize("name", ["unknown", "[UNAVAILABLE]", "localhost.example.net", ""])
 def test_a_client_of_whom_nothing_is_known_is_not_ours(tmp_path: Path, name: str) -> None:
     """Without an address only the name `localhost` means the sendmail command; all else could be anybody."""

@@ -12,7 +12,7 @@ from mailreeve_policyd.judgement import OnUnknown
 from mailreeve_policyd.limits import Charge, Limit, Unit, limit_key, member_hash
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
-from tests.policyd.rules_text import at_rcpt, block, moment, ruleset_of
+from tests.policyd.rules_text import MILTER_ALONE, at_rcpt, block, moment, ruleset_of
 
 
 def charges(text: str, transaction: Transaction, **around: Any) -> tuple[Charge, ...]:
@@ -123,6 +123,16 @@ def test_a_message_is_counted_once_whenever_it_is_asked_about(stage: Stage) -> N
     (charge,) = charges(text, moment(stage, recipient="ann@example.net"))
 
     assert (charge.amount, charge.mark) == (1, member_hash("1a.b.0"))
+
+
+def test_the_milter_counts_each_rcpt_command() -> None:
+    """It hears of each once, and Postfix delivers a copy for each; a message still counts once."""
+    text = at_rcpt("a: limit 9 recipients/hour per sender", "b: limit 9 messages/hour per sender")
+    asked = moment(sender="ann@example.net", recipient="bob@example.org")
+    recipients, messages = charges(text, asked, doors=MILTER_ALONE)
+
+    assert recipients.mark is None
+    assert messages.mark == member_hash("1a.b.0")
 
 
 @pytest.mark.parametrize("stage", [Stage.DATA, Stage.END_OF_MESSAGE])

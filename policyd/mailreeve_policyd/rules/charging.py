@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from mailreeve_policyd.facts import CANNOT_KNOW, Fact, FactType
+from mailreeve_policyd.facts import CANNOT_KNOW, Door, Fact, FactType
 from mailreeve_policyd.judgement import Consequence
 from mailreeve_policyd.limits import Charge, Limit, LimitKeys, Unit, member_hash
 from mailreeve_policyd.rules.actions import compile_action, default_consequence
@@ -70,23 +70,22 @@ def compile_limit(node: LimitNode, rule: str, scope: Scope) -> Counter:
     member_key = node.quota.distinct if isinstance(node.quota, Spec) else None
     member = _reader(member_key, _countable(member_key, scope)) if member_key else None
     refuses = consequence.action is Action.DEFER or consequence.action is Action.REJECT
-    charge = _charging(
-        rule, scope.stage, limit_for=limit_for, readers=readers, member=member, refuses=refuses
-    )
+    charge = _charging(rule, scope, limit_for=limit_for, readers=readers, member=member, refuses=refuses)
     counted = (_countable(member_key, scope),) if member_key else ()
     return Counter(charge, consequence, (*keys, *counted, *asked, *consequence.facts), keys)
 
 
 def _charging(
     rule: str,
-    stage: Stage,
+    scope: Scope,
     *,
     limit_for: Callable[[Transaction], Limit | None],
     readers: tuple[Reader, ...],
     member: Reader | None,
     refuses: bool,
 ) -> Callable[[Transaction], Charge | None]:
-    amounts, marks, keys = _AMOUNTS, _MARKS, LimitKeys(rule)
+    amounts, keys, stage = _AMOUNTS, LimitKeys(rule), scope.stage
+    marks = {**_MARKS, **_MARKS_OF_COMMANDS} if _hears_commands(scope) else _MARKS
 
     def charge(transaction: Transaction) -> Charge | None:
         limit = limit_for(transaction)
@@ -156,6 +155,17 @@ _MARKS: Mapping[Unit, Callable[[Transaction, Stage], bytes | None]] = {
     Unit.MESSAGES: _message_mark,
     Unit.RECIPIENTS: _recipient_mark,
     Unit.BYTES: _message_mark,
+}
+
+
+def _hears_commands(scope: Scope) -> bool:
+    """A milter is told of each RCPT once. Postfix's policy protocol asks about one again for each list."""
+    return scope.door is Door.MILTER and scope.stage is Stage.RCPT
+
+
+# One mailbox that is named again is one more recipient: the MTA may deliver a copy for each.
+_MARKS_OF_COMMANDS: Mapping[Unit, Callable[[Transaction, Stage], bytes | None]] = {
+    Unit.RECIPIENTS: lambda _transaction, _stage: None
 }
 
 
