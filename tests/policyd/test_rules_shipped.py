@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from mailreeve_milter.authenticate import authenticate
+from mailreeve_milter.message import HeaderField
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.limits_memory import MemoryStore
 from mailreeve_policyd.policy import Policy
+from mailreeve_policyd.resolver import ZoneResolver
 from mailreeve_policyd.rules import Ruleset, actions_reference, facts_reference, load_ruleset
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.verdict import Action, Verdict
@@ -18,6 +21,7 @@ from tests.policyd.rules_text import MIDNIGHT, SPLIT, moment, ruleset_of
 
 ROOT = Path(__file__).parent.parent.parent
 EOM = Stage.END_OF_MESSAGE
+COPIES = (("one", 1000), ("two", 1))
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +63,46 @@ def test_nobody_outside_writes_in_our_name(shipped: Ruleset, dmarc: str) -> None
     assert judge(shipped, client=None, **ours).action is Action.ACCEPT
 
 
+@pytest.mark.parametrize("dmarc", ["fail", "none"])
+def test_nor_in_the_name_of_a_subdomain_of_ours(shipped: Ruleset, dmarc: str) -> None:
+    """Whatever its policy is, and none has one of its own (RFC 9989 section 4.10)."""
+    assert judge(shipped, author="ceo@mail.example.org", results={"dmarc": dmarc}).rule == "forged-us"
+    assert judge(shipped, author="ceo@badexample.org", results={"dmarc": dmarc}).rule is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [b"CEO <ceo@example.org> ("],
+        [b"CEO <@a:ceo@example.org>"],
+        [b"ceo@example.org, x@evil.example"],
+        [b"ceo@example.org", b"ceo@example.org"],
+        [b"ceo@bank.example", b"x@evil.example"],
+        [b"CEO of bank.example"],
+        [],
+    ],
+)
+def test_mail_without_one_author_does_not_come_in(shipped: Ruleset, value: list[bytes]) -> None:
+    """Who reads it might see any author; of a bounce, where nobody hears of a refusal, somebody decides."""
+    fields = [HeaderField(b"From", b" " + one + b"\r\n") for one in value]
+    sender = "mallory@evil.example"
+    evidence = authenticate(moment(EOM, sender=sender), fields, [], ZoneResolver(""))
+
+    assert evidence.author is None
+    refused = judge(shipped, sender=sender, evidence=evidence)
+    assert str(refused.reply) == "550 5.7.1 From must name one author (DMARC)"
+    assert judge(shipped, sender="", evidence=evidence).action is Action.HOLD
+    assert judge(shipped, sender=sender, evidence=evidence, login="bob").action is Action.ACCEPT
+
+
+def test_mail_whose_header_cannot_be_read_is_no_way_in(shipped: Ruleset) -> None:
+    """One above max_header_bytes: its author cannot be known, so it is deferred, and a bounce held."""
+    unread = {"results": {"dkim": "temperror", "dmarc": "temperror"}}
+
+    assert judge(shipped, sender="mallory@evil.example", **unread).action is Action.DEFER
+    assert judge(shipped, sender="", **unread).action is Action.HOLD
+
+
 @pytest.mark.parametrize("policy", ["none", None])
 def test_p_none_changes_nothing(shipped: Ruleset, policy: str | None) -> None:
     """RFC 9989 section 7.4."""
@@ -78,6 +122,15 @@ def test_dns_trouble_is_never_a_failure(shipped: Ruleset) -> None:
     assert judge(shipped, author="a@example.net", results={"dmarc": "temperror", "spf": "pass"}).action is (
         Action.CONTINUE
     )
+
+
+def test_one_mailbox_named_a_thousand_times_is_a_thousand_recipients(shipped: Ruleset) -> None:
+    """At rcpt such a message counts once; it is as large as the quota by itself, and nothing more fits."""
+    policy = Policy(shipped, MemoryStore(lambda: MIDNIGHT), Door.MILTER)
+    first, second = (moment(EOM, name, login="bob", recipient_count=count) for name, count in COPIES)
+
+    assert policy.decide(first).action is Action.ACCEPT
+    assert policy.decide(second).rule == "user-copies"
 
 
 def test_the_page_has_the_tables_that_the_code_has() -> None:
