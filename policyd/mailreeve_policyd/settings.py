@@ -382,8 +382,9 @@ class Dns(_Section, frozen=True):
             gt=0,
             le=120,
             description=(
-                "How long all questions of one message may take together; then what is not known is "
-                "temperror."
+                "How long all questions of one message may take together (in the policy daemon: of one "
+                "request; what an earlier request of the message found is not asked again); then what is "
+                "not known is temperror."
             ),
         ),
     ] = 10.0
