@@ -20,7 +20,6 @@ import logging
 import os
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -346,10 +345,10 @@ def _retire(listener: socket.socket, stop: threading.Event) -> None:
     """Take nothing new; what is open goes on.
 
     libmilter cannot be told so: another socket, which nobody knows, takes the place of the listening one
-    under its number.
+    under its number. No file system need be writable for it.
     """
-    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as unused:
-        unused.bind(f"{folder}/retired")
+    with socket.socket(socket.AF_UNIX) as unused:
+        unused.bind("")  # Linux chooses an abstract name (unix(7), autobind)
         unused.listen(1)
         unused.setblocking(False)
         os.dup2(unused.fileno(), listener.fileno())
