@@ -47,8 +47,3 @@ def fields_named(fields: Iterable[HeaderField], name: bytes) -> tuple[HeaderFiel
     """All fields of one name, top down."""
     lowered = name.lower()
     return tuple(field for field in fields if field.lower_name == lowered)
-
-
-def occurrences(fields: Sequence[HeaderField], name: bytes) -> tuple[tuple[int, HeaderField], ...]:
-    """All fields of one name with their occurrence, which counts from 1, top down."""
-    return tuple(enumerate(fields_named(fields, name), start=1))
