@@ -14,6 +14,7 @@ class HeaderField(msgspec.Struct, frozen=True, gc=False):  # a dataclass takes f
     """One field. `name` as it was written, `value` all octets after the colon, without the last line end.
 
     The leading space is kept (`SMFIP_HDR_LEADSPC`); a folded value has CRLF at its folds, as on the wire.
+    A CR or LF that is no part of a fold (which has white space behind it) may stand anywhere in it.
     """
 
     name: bytes
@@ -32,14 +33,23 @@ class HeaderField(msgspec.Struct, frozen=True, gc=False):  # a dataclass takes f
     @property
     def unfolded(self) -> bytes:
         """The value on one line, without the space around it (RFC 5322 section 2.2.3)."""
-        return self.value.replace(b"\r\n", b"").strip(b" \t")
+        return unfold(self.value).strip(b" \t")
+
+
+def unfold(value: bytes) -> bytes:
+    """Without the CRLF of each fold, whose white space stays; CR and LF anywhere else are octets like others.
+
+    Were those taken for line ends, too, they could be put into a signed field unnoticed.
+    """
+    return value.replace(b"\r\n ", b" ").replace(b"\r\n\t", b"\t") if b"\n" in value else value
 
 
 def field_from_milter(name: bytes, value: bytes) -> HeaderField:
-    """A field as an MTA gives it to a milter: folds may be LF alone there; here they are CRLF."""
-    if b"\n" in value or b"\r" in value:
-        lines = value.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        value = lines.replace(b"\n", b"\r\n")
+    """A field as an MTA gives it to a milter: folds (see `unfold`) may be LF there; here they are CRLF."""
+    if b"\n" in value:
+        if b"\r" in value:
+            value = value.replace(b"\r\n ", b"\n ").replace(b"\r\n\t", b"\n\t")
+        value = value.replace(b"\n ", b"\r\n ").replace(b"\n\t", b"\r\n\t")
     return HeaderField(name, value)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mailreeve_milter.dkim import SignatureOutcome, start_verification
+from mailreeve_milter.message import field_from_milter
 from mailreeve_policyd.resolver import ZoneResolver
 from mailreeve_policyd.smtp import parse_domain
 from tests.milterd.dkim_messages import NOW, split_message
@@ -29,7 +30,10 @@ def read_zone(case: Path) -> ZoneResolver:
 
 
 def verify(case: Path, directives: dict[str, str], chunk_octets: int) -> tuple[SignatureOutcome, ...]:
-    fields, body = split_message((case / "message.eml").read_bytes())
+    found, body = split_message((case / "message.eml").read_bytes())
+    fields = [
+        field_from_milter(field.name, field.value.replace(b"\r\n", b"\n")) for field in found
+    ]  # Postfix
     author = parse_domain(directives["author"]) if "author" in directives else None
     verification = start_verification(fields, author, int(directives.get("max", "8")))
     for start in range(0, len(body), chunk_octets):

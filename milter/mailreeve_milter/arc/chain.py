@@ -23,7 +23,7 @@ from mailreeve_milter.dkim.signature import (
     parse_time,
 )
 from mailreeve_milter.dkim.taglist import parse_tag_list
-from mailreeve_milter.message import HeaderField
+from mailreeve_milter.message import HeaderField, unfold
 from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.smtp import Domain
 
@@ -39,8 +39,8 @@ MAX_INSTANCE_OCTETS = 200
 # instance-value = 1*2DIGIT (section 4.2.1)
 _INSTANCE = re.compile(r"[0-9]{1,2}\Z")
 # arc-info = instance [CFWS] ";" authres-payload; instance = [CFWS] "i" [CFWS] "=" [CFWS] instance-value.
-# No comment in a comment: nobody writes even one.
-_CFWS = r"(?:[ \t\r\n]|\([^()\\]*\))*+"
+# No comment in a comment: nobody writes even one. Folds are gone.
+_CFWS = r"(?:[ \t]|\([^()\\]*\))*+"
 _RESULTS_INSTANCE = re.compile(rf"{_CFWS}i{_CFWS}={_CFWS}([0-9]{{1,2}}){_CFWS};")
 
 
@@ -213,7 +213,7 @@ def _read_parts(found: Sequence[tuple[Kind, HeaderField]]) -> tuple[list[_Part],
 
 def _read_part(kind: Kind, field: HeaderField) -> _Part:
     if kind is Kind.RESULTS:
-        start = field.value[:MAX_INSTANCE_OCTETS].decode("ascii", "replace")
+        start = unfold(field.value[:MAX_INSTANCE_OCTETS]).decode("ascii", "replace")
         match = _RESULTS_INSTANCE.match(start)
         return _Part(kind, _parse_instance(match[1] if match else ""), field, {})
     tags = parse_tag_list(field.value)

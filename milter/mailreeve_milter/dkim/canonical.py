@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
-from mailreeve_milter.message import HeaderField
+from mailreeve_milter.message import HeaderField, unfold
 
 CRLF = b"\r\n"
 
@@ -36,7 +36,7 @@ def canonical_field(field: HeaderField, canonicalization: Canonicalization) -> b
     """
     if canonicalization is Canonicalization.SIMPLE:
         return field.raw
-    value = _reduce(field.value.replace(CRLF, b"")).strip(b" ")
+    value = _reduce(unfold(field.value)).strip(b" ")
     return b"%b:%b\r\n" % (field.name.lower().rstrip(b" \t"), value)
 
 

@@ -7,6 +7,7 @@ import re
 
 from dkim.util import DuplicateTag, InvalidTagValueList, parse_tag_value
 
+from mailreeve_milter.message import unfold
 from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.escape import decode_wire
 
@@ -32,7 +33,7 @@ def parse_tag_list(raw: bytes) -> dict[str, str]:
     Raises:
         ProtocolError: no tag-list, a tag twice, a control character, or more than the bounds allow.
     """
-    unfolded = raw.replace(b"\r\n", b"")
+    unfolded = unfold(raw)
     if len(unfolded) > MAX_OCTETS or unfolded.count(b";") > MAX_TAGS:
         raise ProtocolError("the tag list is too long")
     if _CONTROL.search(unfolded):  # dkimpy would strip some of them

@@ -220,6 +220,36 @@ CASES: dict[str, Case] = {
         bad("fail", "header fields were changed"),
         sent_header=(*HEADER[:3], (b"Subject", b" Pay me"), *HEADER[4:]),
     ),
+    "header-bare-cr": Case(
+        "5322 3.2.2: a CR that ends no line is no fold, so that it cannot be put into a signed field",
+        bad("fail", "header fields were changed"),
+        sent_header=(*HEADER[:3], (b"Subject", b" A  te\rst\t of\r\n\tfolds "), *HEADER[4:]),
+    ),
+    "header-bare-cr-before-space": Case(
+        "5322 3.2.2: a CR before white space is no fold either",
+        bad("fail", "header fields were changed"),
+        sent_header=(*HEADER[:3], (b"Subject", b" A  test\r\t of\r\n\tfolds "), *HEADER[4:]),
+    ),
+    "header-bare-cr-at-end": Case(
+        "5322 3.2.2: a CR at the end of a field is a part of it",
+        bad("fail", "header fields were changed"),
+        sent_header=(*HEADER[:3], (b"Subject", b" A  test\t of\r\n\tfolds \r"), *HEADER[4:]),
+    ),
+    "header-bare-cr-in-from": Case(
+        "5322 3.2.2: a CR in the author's address is no fold",
+        bad("fail", "header fields were changed"),
+        sent_header=(HEADER[0], (b"From", b" Alice <al\rice@example.org>"), *HEADER[2:]),
+    ),
+    "header-bare-lf": Case(
+        "5322 3.2.2: an LF without white space behind it is no fold",
+        bad("fail", "header fields were changed"),
+        sent_header=(*HEADER[:3], (b"Subject", b" A  te\nst\t of\r\n\tfolds "), *HEADER[4:]),
+    ),
+    "signature-bare-cr": Case(
+        "6376 3.2: a CR in the tag list is no folding white space",
+        ['permerror - "control character"'],
+        replace=(b"\th=", b"\t\rh="),
+    ),
     "header-unsigned-added": Case(
         "6376 3.5: a field that h= does not name may come",
         [PASS],
