@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mailreeve_milter.encoded_words import decode_words
 from mailreeve_milter.message import HeaderField
 from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.smtp import MAX_DOMAIN_OCTETS, Domain, Mailbox, parse_domain
@@ -68,7 +69,10 @@ def parse_mailbox_list(value: bytes) -> tuple[Mailbox, ...]:
     plain = _PLAIN.fullmatch(value)
     if plain is not None:
         local_part, host = plain[1].decode("ascii"), plain[2].decode("ascii")
-        return (Mailbox(f"{local_part}@{host}", local_part, parse_domain(host)),)
+        domain = parse_domain(host)
+        if b"=?" in value:
+            _forbid_hidden_addresses(value.decode("ascii"), frozenset({str(domain)}))
+        return (Mailbox(f"{local_part}@{host}", local_part, domain),)
     try:
         text = _FOLD.sub(" ", value.decode("utf-8"))
     except UnicodeDecodeError:
@@ -76,7 +80,10 @@ def parse_mailbox_list(value: bytes) -> tuple[Mailbox, ...]:
     if _CONTROL.search(text):
         raise ProtocolError("control character")
     mailboxes = _Reader(text).read_mailbox_list()
-    _forbid_other_addresses(text, frozenset(str(mailbox.domain) for mailbox in mailboxes))
+    domains = frozenset(str(mailbox.domain) for mailbox in mailboxes)
+    _forbid_other_addresses(text, domains)
+    if "=?" in text:
+        _forbid_hidden_addresses(text, domains)
     return mailboxes
 
 
@@ -87,6 +94,22 @@ def _forbid_other_addresses(text: str, domains: frozenset[str]) -> None:
     """
     if any(_domain(match[1].strip()) not in domains for match in _ANGLE_ADDRESS.finditer(text)):
         raise ProtocolError("another address in angle brackets")
+
+
+def _forbid_hidden_addresses(text: str, domains: frozenset[str]) -> None:
+    """Nor one in encoded words: some readers decode them before they look for the address.
+
+    In a display name another address without angle brackets is allowed, as in a quoted one. Not so beside
+    comments, which such readers may end elsewhere, without a bracketed address to hold on to, and beside
+    controls, behind which some show nothing.
+    """
+    shown = decode_words(text)
+    _forbid_other_addresses("".join(filter(str.isprintable, shown)), domains)
+    if shown.count("@") == text.count("@"):
+        return
+    is_doubtful = "(" in text or "<" not in text or _CONTROL.search(shown)
+    if is_doubtful and any(_domain(match[1]) not in domains for match in _ADDRESS.finditer(shown)):
+        raise ProtocolError("another address in an encoded word")
 
 
 def _domain(text: str) -> str | None:
@@ -129,7 +152,8 @@ _PHRASE_WORD = re.compile(rf"[{_ATEXT}.]+")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 # In a quoted local part these lead readers who look for an address by its signs to another one
 _MISLEADING = re.compile(r"[<>@,;:()\\]")
-_ANGLE_ADDRESS = re.compile(r"<[^<>]*@([^<>@]*)>")
+_ANGLE_ADDRESS = re.compile(r"<[^<>]*@([^<>@]*)")
+_ADDRESS = re.compile(r"""@[ \t]*([^][\s@<>(),;:\\"'\x00-\x1f\x7f]+)""")
 _COMMENT_PIECE = re.compile(r"[^()\\]+")
 _SPACE = re.compile(r"[ \t]+")
 
@@ -140,13 +164,14 @@ def _hide_octets(value: bytes) -> str:
 
 
 def _require_local_part(text: str) -> None:
+    normalized = unicodedata.normalize("NFKC", text)
+    if "=?" in normalized:  # a reader that decodes it finds another address in it
+        raise ProtocolError("encoded word in the local part")
     if text.startswith('"'):
         if _MISLEADING.search(text):
             raise ProtocolError("misleading quoted local part")
     # what is no dot-atom, or turns into signs of an address when a reader normalizes it (U+FF20 is an @)
-    elif (
-        _DOT_ATOM.fullmatch(unicodedata.normalize("NFKC", text)) is None or _DOT_ATOM.fullmatch(text) is None
-    ):
+    elif _DOT_ATOM.fullmatch(normalized) is None or _DOT_ATOM.fullmatch(text) is None:
         raise ProtocolError("wrong local part")
     _require_visible(text)
 
