@@ -16,6 +16,9 @@ MAX_FIELDS = 20_000
 """A field costs 250 octets of memory however short it is, so that their number is bounded, too."""
 
 
+MAX_RESULTS_READ = 200
+"""Authentication-Results of one message that are looked at; a hop adds one. Further ones are forged."""
+
 MAX_MESSAGE_ID_OCTETS = 998
 """A line's length (RFC 5322 section 2.1.1); a longer one is cut, in the record only."""
 
@@ -59,7 +62,7 @@ class CollectedHeader:
         self.octets += len(name) + len(field.value) + 3  # the colon and the line's end
         if len(name) == len(RESULTS_FIELD) and name.lower() == RESULTS_FIELD:
             self._results_seen += 1
-            if self._claims(field.value):
+            if self._results_seen > MAX_RESULTS_READ or self._claims(field.value):
                 self.claimed.append(self._results_seen)
         elif not self._keeps_received_spf and name.lower() == RECEIVED_SPF_FIELD:
             self.received_spf += 1
