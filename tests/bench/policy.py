@@ -6,6 +6,7 @@ that of a Redis server; medians over the rounds. A peer that is not installed is
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -72,6 +73,7 @@ class Goal:
 def main(words: Sequence[str]) -> int:
     """Measure and print tables; 0 unless an answer of ours was wrong."""
     options = _options(words)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it stops its servers then, too
     program = compile_program()
     results: Results = {}
     with work_folder() as work, ExitStack() as stack:
