@@ -47,8 +47,9 @@ class Bench:
                     self._rounds(Case(duty, SIZES[name], connections), running)
             if self.options.postfix:
                 PROGRESS.print(f"  {duty} through Postfix")
-                found = measure_postfix(duty, running, self.options.postfix, self.options.rounds)
-                self.samples.update(found)
+                options = self.options
+                for case, name, sample in measure_postfix(duty, running, options.postfix, options.rounds):
+                    self.samples.setdefault((case, name), []).append(sample)
 
     def _rounds(self, case: Case, running: list[Running]) -> None:
         PROGRESS.print(f"  {case.name}")
@@ -93,9 +94,11 @@ def main(words: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it stops its servers then, too
     with work_folder() as work, ExitStack() as stack:
         bench = Bench(options, Fleet(work, stack, options.peers, options.workers))
-        for duty in options.duties:
-            bench.measure(duty)
-    auth_report.show(bench.samples, bench.fleet.absent, options.workers)
+        try:
+            for duty in options.duties:
+                bench.measure(duty)
+        finally:  # whatever ended it, minutes of measuring are not lost
+            auth_report.show(bench.samples, bench.fleet.absent, options.workers)
     return 0
 
 

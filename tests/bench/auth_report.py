@@ -90,7 +90,8 @@ def summarize(samples: Mapping[tuple[Case, str], Sequence[Sample]]) -> Results:
     """Medians of all samples by case and filter; the chain's CPU and time are the sums of its filters'."""
     results: dict[Case, dict[str, Sample]] = {}
     for (case, name), some in samples.items():
-        results.setdefault(case, {})[name] = _median(some)
+        if some:
+            results.setdefault(case, {})[name] = _median(some)
     for case, rows in results.items():
         if not case.through_postfix and all(name in rows for name in CHAIN):
             rows[CHAIN_NAME] = _in_a_row([rows[name] for name in CHAIN])

@@ -83,20 +83,18 @@ class BenchPostfix(Postfix):
 
 def measure_postfix(
     duty: Duty, running: Sequence[Running], messages: int, rounds: int
-) -> dict[tuple[Case, str], list[Sample]]:
-    """Every filter in turn, and without any, and the chain; samples by filter."""
+) -> Iterator[tuple[Case, str, Sample]]:
+    """Every filter in turn, and without any, and the chain, round after round."""
     services = _services(duty, running)
     mail = auth_mail.plain(auth_mail.SMALL, 1)
     mail = mail if duty == "sign" else auth_mail.signed(mail)
     case = Case(duty, auth_mail.SMALL, CONNECTIONS, through_postfix=True)
-    samples: dict[tuple[Case, str], list[Sample]] = {(case, name): [] for name, _ in services}
     with _folder() as folder, BenchPostfix(folder, services) as postfix:
         for number, service in enumerate(services):
             _probe(postfix, number, service, mail[0])
         for _ in range(rounds):
             for number, (name, filters) in enumerate(services):
-                samples[case, name].append(_sample(postfix, number, filters, mail[0], messages))
-    return samples
+                yield case, name, _sample(postfix, number, filters, mail[0], messages)
 
 
 def _services(duty: Duty, running: Sequence[Running]) -> list[Service]:
