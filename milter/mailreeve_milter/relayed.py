@@ -20,9 +20,7 @@ MAX_HOPS = 10
 _RECEIVED = b"received"
 
 
-def session_behind_relays(
-    session: Session, fields: Sequence[HeaderField], relays: NetworkSet
-) -> Session:
+def session_behind_relays(session: Session, fields: Sequence[HeaderField], relays: NetworkSet) -> Session:
     """The session of a relay as that of its client, or of that one's if it is a relay itself, and so on.
 
     `fields` top down, the connected relay's Received being the first of its name. What only the
