@@ -27,7 +27,7 @@ from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.escape import decode_wire, escape
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown, Step
-from mailreeve_policyd.launch import as_the_daemon
+from mailreeve_policyd.launch import load_as_the_daemon
 from mailreeve_policyd.limits_memory import MemoryStore
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.smtp import Stage
@@ -93,9 +93,7 @@ def check(
     occasion = Occasion(
         client or None, helo, sender, tuple(recipients or ["postmaster"]), login=login or None
     )
-    with as_the_daemon(config) as configuration:
-        loaded = load_files(configuration)
-    for line in _report(loaded, occasion, raw):
+    for line in _report(load_as_the_daemon(config, load_files), occasion, raw):
         typer.echo(line)
 
 

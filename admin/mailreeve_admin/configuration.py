@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from mailreeve_admin import reference
 from mailreeve_admin.rules import count_rules
-from mailreeve_milter.daemon import load_files
+from mailreeve_milter.daemon import Loaded, load_files
 from mailreeve_milter.signing_table import SigningKeys
 from mailreeve_policyd.config import DEFAULT_FILE, Configuration
+from mailreeve_policyd.crew import Generation
 from mailreeve_policyd.errors import ConfigError
-from mailreeve_policyd.launch import as_the_daemon, generation_of
+from mailreeve_policyd.launch import DaemonName, generation_of, load_as_the_daemon
 from mailreeve_policyd.places import check_sockets
 
 app = typer.Typer(help="Check the configuration; show its options.", no_args_is_help=True)
@@ -27,16 +28,20 @@ def check(
 
     Ends with 78 and the place of the first mistake.
     """
-    with as_the_daemon(config) as configuration:
-        loaded = load_files(configuration)
-        ruleset = loaded.ruleset
-        daemons = [generation_of(configuration, daemon, None, ruleset) for daemon in ("policyd", "milter")]
+    loaded, daemons = load_as_the_daemon(config, _load)
+    configuration, ruleset = loaded.configuration, loaded.ruleset
     for daemon in daemons:
         check_sockets(configuration, daemon.listen)
     typer.echo(f"{configuration.path}: right")
     typer.echo(f"{ruleset.file}: right, {count_rules(ruleset)}")
     _say_keys(loaded.keys)
     _say_name(configuration)
+
+
+def _load(configuration: Configuration) -> tuple[Loaded, list[Generation[None]]]:
+    loaded = load_files(configuration)
+    both: tuple[DaemonName, ...] = get_args(DaemonName)
+    return loaded, [generation_of(configuration, daemon, None, loaded.ruleset) for daemon in both]
 
 
 def _say_name(configuration: Configuration) -> None:

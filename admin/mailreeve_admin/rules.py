@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mailreeve_policyd.config import DEFAULT_FILE
-from mailreeve_policyd.launch import as_the_daemon, load_rules
+from mailreeve_policyd.launch import load_as_the_daemon, load_rules
 from mailreeve_policyd.rules import Ruleset
 from mailreeve_policyd.smtp import Stage
 
@@ -28,8 +28,7 @@ def check(
 
     Ends with 78 and the place of the first mistake, or of the expect line that fails.
     """
-    with as_the_daemon(config) as configuration:
-        ruleset = load_rules(configuration)
+    ruleset = load_as_the_daemon(config, load_rules)
     typer.echo(f"{ruleset.file}: right, {count_rules(ruleset)}")
     for stage in Stage:
         for rule in ruleset.rules_at(stage):

@@ -15,11 +15,11 @@ from mailreeve_milter.public_suffixes import load_suffixes
 from mailreeve_milter.signing_table import SigningKeys
 from mailreeve_milter.surroundings import Decider, Surroundings, instance_names
 from mailreeve_policyd.audit import AuditLog, open_audit_log
-from mailreeve_policyd.config import Configuration, load_configuration
+from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown
-from mailreeve_policyd.launch import as_the_daemon, generation_of, load_rules, log_to_stderr
+from mailreeve_policyd.launch import generation_of, load_as_the_daemon, load_rules, log_to_stderr
 from mailreeve_policyd.limits_open import open_store
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver import Resolver
@@ -55,11 +55,14 @@ def load_milter(config_path: Path) -> Generation[Loaded]:
     Raises:
         ConfigError: a mistake in one of them; nothing was changed.
     """
-    engine_of(load_configuration(config_path))  # now: workers share it, and need none of Python's files
-    with as_the_daemon(config_path) as configuration:
-        configuration.authserv_id  # noqa: B018 -- a host without a name is told now and not by each worker
-        loaded = load_files(configuration)
-        return generation_of(configuration, "milter", loaded, loaded.ruleset)
+    return load_as_the_daemon(config_path, _load)
+
+
+def _load(configuration: Configuration) -> Generation[Loaded]:
+    engine_of(configuration)  # now, so that workers share it and need none of Python's files later
+    configuration.authserv_id  # noqa: B018 -- a host without a name is told now and not by each worker
+    loaded = load_files(configuration)
+    return generation_of(configuration, "milter", loaded, loaded.ruleset)
 
 
 def load_files(configuration: Configuration) -> Loaded:

@@ -1,7 +1,7 @@
 """Private keys in files as operators keep them: read once each, refused where others could have read them.
 
 Knows files and their permissions; what a key is, the room dkim/ knows. Whoever calls has the rights of the
-account that the daemon becomes (launch.as_the_daemon), so that what is read at the start is at a reload, too.
+account that the daemon becomes (launch.load_as_the_daemon): a reload can read what the start could.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from mailreeve_policyd.door import PolicyDoor
 from mailreeve_policyd.evidence import gather_envelope_evidence
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown
-from mailreeve_policyd.launch import as_the_daemon, generation_of, load_rules, log_to_stderr
+from mailreeve_policyd.launch import generation_of, load_as_the_daemon, load_rules, log_to_stderr
 from mailreeve_policyd.limits_open import open_store
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver_dns import BudgetResolver, open_resolver
@@ -56,9 +56,12 @@ def load_policyd(config_path: Path) -> Generation[Loaded]:
     Raises:
         ConfigError: a mistake in either; nothing was changed.
     """
-    with as_the_daemon(config_path) as configuration:
-        ruleset = load_rules(configuration)
-        return generation_of(configuration, "policyd", Loaded(configuration, ruleset), ruleset)
+    return load_as_the_daemon(config_path, _load)
+
+
+def _load(configuration: Configuration) -> Generation[Loaded]:
+    ruleset = load_rules(configuration)
+    return generation_of(configuration, "policyd", Loaded(configuration, ruleset), ruleset)
 
 
 def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket.socket]) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -16,11 +15,10 @@ from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown
 from mailreeve_policyd.limits_open import check_store
 from mailreeve_policyd.listen import HINT, Address, parse_listen
-from mailreeve_policyd.places import check_places
+from mailreeve_policyd.places import check_places, may
 from mailreeve_policyd.privileges import Account, find_account, rights_of
 from mailreeve_policyd.resolver_dns import open_resolver
 from mailreeve_policyd.rules import Ruleset, load_ruleset
-from mailreeve_policyd.rules.parser import prepare_parser
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.supervisor import Generation
 
@@ -47,26 +45,36 @@ def log_to_stderr(daemon: DaemonName) -> None:
     root.setLevel(logging.INFO)
 
 
-@contextmanager
-def as_the_daemon(path: Path) -> Iterator[Configuration]:
-    """The configuration, to read what it names with the rights of the account that it names.
+def load_as_the_daemon(path: Path, load: Callable[[Configuration], LoadedT]) -> LoadedT:
+    """What `load` makes of the configuration, with the rights of the account that it names.
 
-    A reload has no others: what root alone can read would be a mistake that the first SIGHUP tells.
+    A reload has no others: what root alone can read would be a mistake that the first SIGHUP tells. `load`
+    may run twice: where Python itself, below /root for instance, is not the account's to read, root has
+    everything imported that is needed on the way.
 
     Raises:
-        ConfigError: as `load_configuration`; or what was raised within, with the account's name where
-            it was refused something.
+        ConfigError: as `load_configuration` and `load`, with the account's name where it was refused.
     """
-    account = account_of(load_configuration(path))
-    prepare_parser()  # Python's own files need not be the account's to read
+    configuration = load_configuration(path)
+    account = account_of(configuration)
+    if not _can_import(account):
+        load(configuration)
     try:
         with rights_of(account):
-            yield load_configuration(path)
+            return load(load_configuration(path))
     except ConfigError as error:
         if account is None or os.geteuid() != 0 or not _was_refused(error):
             raise
         error.problem += f" (for the user {account.name}, which the daemons become)"
         raise
+
+
+def _can_import(account: Account | None) -> bool:
+    """Are the folders from which modules came so far open to the account?"""
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    folders = {os.path.dirname(file) for file in files if file}  # noqa: PTH120 -- of some hundred files
+    with rights_of(account):
+        return all(may(Path(folder), os.R_OK | os.X_OK) for folder in folders)
 
 
 def _was_refused(error: BaseException) -> bool:

@@ -1,7 +1,7 @@
 """The folders in which the daemons make files, looked at before anything starts. Changes nothing.
 
-Whoever calls has the rights of the account that will write there (launch.as_the_daemon): what it may not do
-would otherwise be met by the workers, one request after the other.
+Whoever calls has the rights of the account that will write there (launch.load_as_the_daemon): what it may
+not do would otherwise be met by the workers, one request after the other.
 """
 
 from __future__ import annotations
@@ -65,18 +65,19 @@ def _check_folder(configuration: Configuration, place: str, folder: Path) -> Non
         raise ConfigError(file, place, f"{folder} cannot be looked at: {error.strerror}") from error
     if not stat.S_ISDIR(status.st_mode):
         raise ConfigError(file, place, f"{folder} is no folder")
-    if not _may(folder, os.W_OK | os.X_OK):
+    if not may(folder, os.W_OK | os.X_OK):
         problem = f"{who} may not make files in the folder {folder}"
         raise ConfigError(file, place, problem, f"chown {user} {folder}" if user else None)
 
 
 def _check_file(configuration: Configuration, place: str, path: Path) -> None:
-    if path.exists() and not _may(path, os.W_OK):
+    if path.exists() and not may(path, os.W_OK):
         user = configuration.settings.user
         problem = f"{user or 'the user that runs this'} may not write {path}"
         hint = f"chown {user} {path}" if user else "is it left by a run as another user?"
         raise ConfigError(str(configuration.path), place, problem, hint)
 
 
-def _may(path: Path, mode: int) -> bool:
+def may(path: Path, mode: int) -> bool:
+    """Has this process, with the rights that it has now, these (os.R_OK and so on)?"""
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)

@@ -76,11 +76,6 @@ class _WholeWords(PostLex):
         return stream
 
 
-def prepare_parser() -> None:
-    """Build the parser now, while its grammar can be read; `parse` does it otherwise."""
-    _parser()
-
-
 @cache  # the one parser of the process: building it costs a hundred times what a parse costs
 def _parser() -> Lark:
     return Lark(
