@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, TypeVarTuple
 
 from mailreeve_milter.answers import Outcome, Response
 from mailreeve_milter.conversation import Conversation
@@ -48,6 +48,7 @@ from mailreeve_policyd.smtp import Stage
 log = logging.getLogger(__name__)
 
 VerbT = TypeVar("VerbT")
+ArgumentTs = TypeVarTuple("ArgumentTs")
 
 Job = Callable[[], None]
 """What is left to do of a step. Until it has returned, the exchange must not be touched."""
@@ -188,7 +189,7 @@ class Exchange:
     def _header(self, event: Header) -> None:
         # an older MTA has eaten the space
         value = event.value if self._steps & _LEADING_SPACE else b" " + event.value
-        self._enter(lambda: self._conversation.header(event.name, value))
+        self._enter(self._conversation.header, event.name, value)
         self._continue(_SILENT_HEADER)
 
     def _end_of_headers(self, _event: EndOfHeaders) -> None:
@@ -196,12 +197,12 @@ class Exchange:
         self._continue(_SILENT_END_OF_HEADERS)
 
     def _body(self, event: Body) -> None:
-        self._enter(lambda: self._conversation.body(event.chunk))
+        self._enter(self._conversation.body, event.chunk)
         self._continue(_SILENT_BODY)
 
     def _end_of_message(self, event: EndOfMessage) -> Job | None:
         if event.chunk:
-            self._enter(lambda: self._conversation.body(event.chunk))
+            self._enter(self._conversation.body, event.chunk)
         self.ends_message = True
         return self._do(Stage.END_OF_MESSAGE, self._conclude)
 
@@ -239,13 +240,13 @@ class Exchange:
         if not self._steps & silent:
             self._output.append(CONTINUE_PACKET)
 
-    def _enter(self, verb: Callable[[], VerbT]) -> VerbT | None:
+    def _enter(self, verb: Callable[[*ArgumentTs], VerbT], *arguments: *ArgumentTs) -> VerbT | None:
         """Every verb goes through here, and nothing that it raises gets out; None then.
 
         What raised is deferred: at once where the MTA waits for a decision, else at the message's end.
         """
         try:
-            return verb()
+            return verb(*arguments)
         except Exception as error:  # noqa: BLE001 -- `_fail` logs it
             self._fail(error)
             return None

@@ -147,28 +147,16 @@ class PacketReader:
     who bounds it. After a ProtocolError it is of no more use.
     """
 
-    __slots__ = ("_at", "_missing", "_octets", "_partial")
+    __slots__ = ("_at", "_octets", "_partial")
 
     def __init__(self) -> None:
         self._octets = b""
         self._at = 0
-        # Of a packet that is not complete: what there is of it, and how many octets are missing at least.
-        self._partial = bytearray()
-        self._missing = 0
+        self._partial = bytearray()  # of a packet that is not complete: what there is of it
 
     def feed(self, octets: bytes) -> None:
         """The next octets of the connection."""
-        if self._missing:
-            self._partial += octets
-            self._missing -= len(octets)
-            if self._missing > 0:
-                return
-            octets = bytes(self._partial)
-            self._partial = bytearray()
-            self._missing = 0
-        elif self._at < len(self._octets):
-            octets = self._octets[self._at :] + octets
-        self._octets = octets
+        self._octets = self._octets[self._at :] + octets if self._at < len(self._octets) else octets
         self._at = 0
 
     def next_event(self) -> Event | None:
@@ -177,26 +165,51 @@ class PacketReader:
         Raises:
             ProtocolError: a packet that is malformed or too large, told from its first five octets.
         """
-        if self._missing:
-            return None
+        if self._partial:
+            return self._finish_partial()
         octets, at = self._octets, self._at
-        left = len(octets) - at
-        if left < _HEAD.size:
-            self._keep(octets[at:], _HEAD.size - left if left else 0)
+        if len(octets) - at < _HEAD.size:
+            self._begin_partial()
             return None
         length, command = _HEAD.unpack_from(octets, at)
         found = _PACKETS.get(command)
-        if found is None or not length or length - 1 > found[0]:
-            raise ProtocolError(f"a packet of command {command:#04x} and {length} octets")
+        if found is None or not 0 < length <= found[0] + 1:
+            raise _refused(length, command)
         end = at + _LENGTH_OCTETS + length
         if end > len(octets):
-            self._keep(octets[at:], end - len(octets))
+            self._begin_partial()
             return None
         self._at = end
         return found[1](octets[at + _HEAD.size : end])
 
-    def _keep(self, start: bytes, missing: int) -> None:
-        self._partial += start
-        self._missing = missing
+    def _begin_partial(self) -> None:
+        self._partial += self._octets[self._at :]
         self._octets = b""
         self._at = 0
+
+    def _finish_partial(self) -> Event | None:
+        """Go on with the packet that was cut; only its own octets are copied."""
+        if not self._fill_partial(_HEAD.size):
+            return None
+        length, command = _HEAD.unpack_from(self._partial)
+        found = _PACKETS.get(command)
+        if found is None or not 0 < length <= found[0] + 1:
+            raise _refused(length, command)
+        if not self._fill_partial(_LENGTH_OCTETS + length):
+            return None
+        data = bytes(memoryview(self._partial)[_HEAD.size :])
+        self._partial = bytearray()
+        return found[1](data)
+
+    def _fill_partial(self, size: int) -> bool:
+        """Has the partial packet, with what was fed, this size?"""
+        missing = size - len(self._partial)
+        if missing > 0:
+            piece = self._octets[self._at : self._at + missing]
+            self._partial += piece
+            self._at += len(piece)
+        return len(self._partial) >= size
+
+
+def _refused(length: int, command: int) -> ProtocolError:
+    return ProtocolError(f"a packet of command {command:#04x} and {length} octets")
