@@ -22,13 +22,16 @@ class Signals:
     """Signals as octets on a socket, for select(). A context manager, in the main thread and once a process.
 
     From entry on what asks for a reload or a rotation is remembered. What asks for the end still ends the
-    process, until `handle_all`: there is nothing to drain yet. After the exit all are ignored.
+    process, until `handle_all`: there is nothing to drain yet. After the exit all are ignored; or, without
+    `handle_all`, they do what they did before, as nothing was begun.
     """
 
     def __init__(self) -> None:
         self.socket, self._end = socket.socketpair()
         self.socket.setblocking(False)
         self._end.setblocking(False)
+        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._all = False
 
     def __enter__(self) -> Self:
         signal.set_wakeup_fd(self._end.fileno(), warn_on_full_buffer=False)
@@ -37,6 +40,7 @@ class Signals:
 
     def handle_all(self) -> None:
         """From now on somebody drains."""
+        self._all = True
         self._handle(STOPPING)
 
     def _handle(self, numbers: Iterable[signal.Signals]) -> None:
@@ -51,9 +55,9 @@ class Signals:
             return set()
 
     def __exit__(self, *_: object) -> None:
-        for number in SIGNALS:
-            if number is not signal.SIGCHLD:
-                signal.signal(number, signal.SIG_IGN)
+        for number, before in self._before.items():
+            ignored = self._all and number is not signal.SIGCHLD
+            signal.signal(number, signal.SIG_IGN if ignored else before)
         signal.set_wakeup_fd(-1)
         self.close()
 

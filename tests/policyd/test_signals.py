@@ -12,22 +12,28 @@ PROGRAM = """
 import os, signal
 from mailreeve_policyd.signals import Signals
 
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+    signal.signal(number, signal.SIG_DFL)  # a shell has background jobs ignore SIGINT
+
 def send(*numbers):
     for number in numbers:
         os.kill(os.getpid(), number)
 
 with Signals() as signals:
     {before}
-    signals.handle_all()
+    if {loads}:
+        signals.handle_all()
     {within}
     print(sorted(signals.read()), signals.read())
 {after}
 """
 
 
-def run(before: str = "pass", within: str = "pass", after: str = "pass") -> subprocess.CompletedProcess[str]:
-    """A process that signals itself at these moments."""
-    program = PROGRAM.format(before=before, within=within, after=after)
+def run(
+    before: str = "pass", within: str = "pass", after: str = "pass", loads: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """A process that signals itself at these moments; `loads` if it comes to have something to drain."""
+    program = PROGRAM.format(before=before, within=within, after=after, loads=loads)
     command = [sys.executable, "-c", program]
     return subprocess.run(command, capture_output=True, text=True, timeout=20.0, check=False)
 
@@ -60,3 +66,9 @@ def test_what_comes_after_the_end_changes_nothing() -> None:
     ran = run(after="send(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)")
 
     assert ran.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_where_nothing_was_begun_all_is_as_before(number: signal.Signals) -> None:
+    """A daemon whose configuration is wrong leaves no trace in the process that called it."""
+    assert run(after=f"send({number.value})", loads=False).returncode == -number
