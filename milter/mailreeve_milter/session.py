@@ -16,9 +16,9 @@ from mailreeve_policyd.transaction import Session, Tls, parse_address
 MAX_PORT = 65_535
 
 LOCAL_NAME = "localhost"
-"""What MTAs call the client of a submission that came by no network (`sendmail -bs`), of the address family
-"unknown". Any other name means that the MTA does not know who it is: Postfix says `unknown` for a client that
-was gone before it could be asked, and such mail must not pass for ours."""
+"""The only name by which a client without an address is a local submission. Postfix calls even that
+127.0.0.1; by any other name, such as its `unknown` for a client that was gone before it could be asked, the
+MTA does not know who it is, and such mail must not pass for ours."""
 
 WANTED_MACROS = {
     Stage.CONNECT: ("{client_addr}", "{client_ptr}", "{client_resolve}", "{daemon_addr}", "{daemon_port}"),
