@@ -25,7 +25,8 @@ at end-of-message {
     own-mail: accept  if sasl_username
     forged:   reject "5.7.26 Fails DMARC of {header_from_domain}"
                   if dmarc is fail and dmarc_policy is reject and spf is fail
-    spf-fail: reject "5.7.23 {client_address} may not send for {sender_domain}"  if spf is fail and dmarc is none
+    spf-fail: reject "5.7.23 {client_address} may not send for {sender_domain}"
+                  if spf is fail and dmarc is none
     doubtful: hold "DMARC"  if dmarc is fail and dmarc_policy in (reject, quarantine)
 }
 """

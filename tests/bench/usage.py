@@ -29,10 +29,17 @@ def family(pid: int) -> list[int]:
     while waiting:
         one = waiting.pop()
         with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{one}/task").iterdir():
-                waiting += map(int, (task / "children").read_text().split())
+            tasks = list(Path(f"/proc/{one}/task").iterdir())
             found.append(one)
+            for task in tasks:
+                waiting += _children(task)
     return found
+
+
+def _children(task: Path) -> list[int]:
+    with contextlib.suppress(OSError):  # a thread may end at any time; its process goes on
+        return list(map(int, (task / "children").read_text().split()))
+    return []
 
 
 def cpu_seconds(pid: int) -> float:
