@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -31,8 +32,9 @@ class _LowerCaseLevel(logging.Formatter):
     """`warning`, as mail servers write it, and not `WARNING`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        record.levelname = record.levelname.lower()
-        return super().format(record)
+        shown = copy(record)  # other handlers get the same record
+        shown.levelname = record.levelname.lower()
+        return super().format(shown)
 
 
 def log_to_stderr(daemon: DaemonName) -> None:
