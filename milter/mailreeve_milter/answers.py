@@ -72,6 +72,9 @@ FAILED = Response(
 )
 """A bug of ours: the client learns that it may come again, and nothing else."""
 
+TOO_MANY_FORGED = Reply(554, EnhancedStatus(5, 6, 0), "Too many header fields that claim to be this server's")
+"""More than anybody removes one by one (RFC 3463 section 3.7: the content cannot be handled)."""
+
 REFUSED = Reply(550, EnhancedStatus(5, 7, 1), "Refused by local policy")
 DEFERRED = Reply(451, EnhancedStatus(4, 7, 1), "Deferred by local policy, please try again later")
 

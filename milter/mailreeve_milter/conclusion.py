@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mailreeve_milter.answers import FAILED, Answer, Outcome, respond
-from mailreeve_milter.edits import added_fields, insert_on_top, remove_received_spf, remove_results
+from mailreeve_milter.answers import FAILED, TOO_MANY_FORGED, Answer, Outcome, respond
+from mailreeve_milter.edits import (
+    MAX_REMOVALS,
+    added_fields,
+    insert_on_top,
+    remove_received_spf,
+    remove_results,
+)
 from mailreeve_milter.examination import NOTHING, Additions, Examination
 from mailreeve_milter.message import HeaderField
 from mailreeve_milter.surroundings import Surroundings
@@ -33,7 +39,7 @@ def conclude(
     evidence = examination.conclude(transaction, around.needs.get(Stage.END_OF_MESSAGE, _NO_NEEDS))
     transaction = replace(transaction, evidence=evidence)
     judged = watch()
-    verdict = earlier.discard or _decide(around, transaction)
+    verdict = earlier.discard or _refuse_crowd(message) or _decide(around, transaction)
     decided = watch()
     outcome = Outcome(respond(verdict), transaction=transaction, verdict=verdict)
     additions = NOTHING
@@ -55,6 +61,13 @@ def conclude(
         error=examination.undone,
     )
     return outcome
+
+
+def _refuse_crowd(message: MessageUnderWay) -> Verdict | None:
+    """Forged fields can only go one by one; a message with a crowd of them is refused as it is."""
+    if len(message.header.claimed) + message.header.received_spf <= MAX_REMOVALS:
+        return None
+    return Verdict(Action.REJECT, Stage.END_OF_MESSAGE, reply=TOO_MANY_FORGED)
 
 
 def _decide(around: Surroundings, transaction: Transaction) -> Verdict:

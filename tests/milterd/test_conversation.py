@@ -137,6 +137,18 @@ def test_forged_results_are_removed_from_everybody(tmp_path: Path, occasion: obj
     assert talk.records[-1]["removed"] == ["Authentication-Results"] * 3
 
 
+@pytest.mark.parametrize(("fields", "answer"), [(500, Answer.CONTINUE), (501, Answer.REJECT)])
+def test_a_crowd_of_forged_results_is_refused(tmp_path: Path, fields: int, answer: Answer) -> None:
+    """Each removal makes Postfix read the whole message again, so their number has a bound."""
+    talk = make_talk(tmp_path)
+    outcome = run_message(talk.conversation, OUTSIDE, FORGED * fields + MESSAGE).outcome
+
+    assert outcome is not None
+    assert outcome.response.answer is answer
+    assert len(outcome.removals) == (fields if answer is Answer.CONTINUE else 0)
+    assert talk.records[-1]["verdict"]["action"] == answer.value
+
+
 def test_a_relays_results_are_kept(tmp_path: Path) -> None:
     """What an internal hop found is no forgery; but a login through it is not the hop."""
     relayed = replace(OUTSIDE, address="203.0.113.250")
