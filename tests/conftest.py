@@ -1,0 +1,11 @@
+"""What every test gets: property tests that try the same examples in every run.
+
+A run is a judgement of the tree and must not depend on luck. To search for new examples:
+`make test ARGS='--hypothesis-profile=explore'`; what is found becomes a vector or an `@example`.
+"""
+
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True, database=None)
+settings.register_profile("explore", max_examples=2000)
+settings.load_profile("same")
