@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
@@ -39,6 +40,9 @@ SMTP command may take."""
 
 SETTLE_SECONDS = 0.1
 """A connection may have been accepted and not yet be known when a worker retires."""
+
+_KEEP_SOCKET = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+"""A loop that closes a listener would remove its file, which is the parent's and the other workers'."""
 
 
 class Link(asyncio.Protocol):
@@ -209,13 +213,16 @@ class MilterServer:
 
     def listen(self, listener: socket.socket) -> None:
         """Accept connections, from when the loop runs."""
-        create = (
-            self._loop.create_unix_server if listener.family == socket.AF_UNIX else self._loop.create_server
-        )
-        self._server = self._loop.run_until_complete(
-            create(lambda: Link(self), sock=listener, backlog=BACKLOG)
-        )
+        loop: Any = self._loop  # its own type knows cleanup_socket only from Python 3.13 on
+        if listener.family == socket.AF_UNIX:
+            start = loop.create_unix_server(self._link, sock=listener, backlog=BACKLOG, **_KEEP_SOCKET)
+        else:
+            start = loop.create_server(self._link, sock=listener, backlog=BACKLOG)
+        self._server = loop.run_until_complete(start)
         self._loop.call_later(self.sweep_seconds, self._sweep)
+
+    def _link(self) -> Link:
+        return Link(self)
 
     def retire(self) -> None:
         """Take no new connection; `links` go on to their end, and then the loop stops."""
