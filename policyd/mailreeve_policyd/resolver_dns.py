@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -112,7 +113,7 @@ class Statistics:
     waited: float = 0.0
 
 
-class _Lookups:
+class _Lookups(ABC):
     """The methods of a Resolver, by way of one."""
 
     def lookup_txt(self, name: str) -> Answer[bytes]:
@@ -135,8 +136,9 @@ class _Lookups:
         """See Resolver."""
         return self._lookup(address.reverse_pointer, "PTR", _to_ptr)
 
+    @abstractmethod
     def _lookup(self, name: str, rdtype: str, convert: Convert[RecordT]) -> Answer[RecordT]:
-        raise NotImplementedError
+        """Ask one question; `convert` makes a record of ours of each of the answer's."""
 
 
 class DnsResolver(_Lookups):
