@@ -12,7 +12,17 @@ from datetime import timedelta
 from typing import Generic, Protocol, TypeVar
 
 from mailreeve_policyd.limits import Charge, Usage
-from mailreeve_policyd.limits_window import MAX_UNITS
+from mailreeve_policyd.limits_window import (
+    MAX_UNITS,
+    Buckets,
+    bucket_of,
+    bucket_to_leave,
+    leaves_at,
+    period_seconds,
+    units_in,
+    with_units,
+    within_window,
+)
 
 
 class Window(Protocol):
@@ -37,6 +47,49 @@ class Window(Protocol):
 
 
 W = TypeVar("W", bound=Window)
+
+
+class CountedWindow:
+    """A key that counts messages, recipients or bytes; a store's own class adds how it is kept (`write`).
+
+    `kept` are the key's buckets as they were stored, those that have left the window among them.
+    """
+
+    __slots__ = ("_buckets", "_current", "_period", "added", "held")
+
+    def __init__(self, charge: Charge, now: int, kept: Buckets) -> None:
+        self._period = period_seconds(charge.limit)
+        self._current = bucket_of(now, self._period)
+        self._buckets = within_window(kept, self._current)
+        self.held = units_in(self._buckets)
+        self.added = 0
+
+    def weight(self, charge: Charge) -> int:
+        """See Window."""
+        return charge.amount
+
+    def asked(self, charge: Charge) -> int:
+        """See Window."""
+        return self.added + charge.amount
+
+    def add(self, charge: Charge) -> None:
+        """See Window."""
+        self.added += charge.amount
+
+    def frees(self, charge: Charge, surplus: int) -> int:
+        """See Window."""
+        del charge
+        return leaves_at(bucket_to_leave(self._buckets, surplus), self._period)
+
+    @property
+    def ends(self) -> int:
+        """When what is added now leaves the window."""
+        return leaves_at(self._current, self._period)
+
+    @property
+    def buckets(self) -> Buckets:
+        """What is to be kept: the window with what was added."""
+        return with_units(self._buckets, self._current, self.added)
 
 
 @dataclass(slots=True)

@@ -10,18 +10,12 @@ import threading
 from collections.abc import Callable, Sequence
 
 from mailreeve_policyd.limits import Charge, Unit, Usage
-from mailreeve_policyd.limits_judge import Judgement, judge
+from mailreeve_policyd.limits_judge import CountedWindow, Judgement, judge
 from mailreeve_policyd.limits_window import (
     MICROSECONDS,
     Buckets,
-    bucket_of,
-    bucket_to_leave,
-    leaves_at,
     microseconds,
     period_seconds,
-    units_in,
-    with_units,
-    within_window,
 )
 
 SWEEP_EVERY = 4096
@@ -90,38 +84,19 @@ class MemoryStore:
         }
 
 
-class _Counter:
+class _Counter(CountedWindow):
     """A key that counts messages, recipients or bytes (limits_judge.Window)."""
 
-    __slots__ = ("_buckets", "_current", "_kept", "_key", "_period", "added", "held")
+    __slots__ = ("_kept", "_key")
 
     def __init__(self, kept: dict[bytes, tuple[int, Buckets]], charge: Charge, now: int) -> None:
+        super().__init__(charge, now, kept.get(charge.key, (0, []))[1])
         self._kept = kept
         self._key = charge.key
-        self._period = period_seconds(charge.limit)
-        self._current = bucket_of(now, self._period)
-        _, buckets = kept.get(charge.key, (0, []))
-        self._buckets = within_window(buckets, self._current)
-        self.held = units_in(self._buckets)
-        self.added = 0
-
-    def weight(self, charge: Charge) -> int:
-        return charge.amount
-
-    def asked(self, charge: Charge) -> int:
-        return self.added + charge.amount
-
-    def add(self, charge: Charge) -> None:
-        self.added += charge.amount
-
-    def frees(self, charge: Charge, surplus: int) -> int:
-        del charge
-        return leaves_at(bucket_to_leave(self._buckets, surplus), self._period)
 
     def write(self) -> None:
         if self.added:
-            ends = leaves_at(self._current, self._period)
-            self._kept[self._key] = (ends, with_units(self._buckets, self._current, self.added))
+            self._kept[self._key] = (self.ends, self.buckets)
 
 
 class _Members:

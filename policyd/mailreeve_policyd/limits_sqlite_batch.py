@@ -12,17 +12,11 @@ from functools import lru_cache
 from struct import Struct
 
 from mailreeve_policyd.limits import KEY_OCTETS, SUBJECT_OCTETS, Charge, Unit, Usage
-from mailreeve_policyd.limits_judge import judge
+from mailreeve_policyd.limits_judge import CountedWindow, judge
 from mailreeve_policyd.limits_window import (
     MICROSECONDS,
     Buckets,
-    bucket_of,
-    bucket_to_leave,
-    leaves_at,
     period_seconds,
-    units_in,
-    with_units,
-    within_window,
 )
 
 MARK = b"m"
@@ -124,37 +118,19 @@ class _Mark:
         return self._name, max(self._counted.values()), pack_counted(self._counted)
 
 
-class _Counter:
+class _Counter(CountedWindow):
     """A key that counts messages, recipients or bytes (limits_judge.Window)."""
 
-    __slots__ = ("_batch", "_buckets", "_current", "_key", "_period", "added", "held")
+    __slots__ = ("_batch", "_key")
 
     def __init__(self, batch: Batch, charge: Charge) -> None:
+        super().__init__(charge, batch.now, batch.buckets(charge.key))
         self._batch = batch
         self._key = charge.key
-        self._period = period_seconds(charge.limit)
-        self._current = bucket_of(batch.now, self._period)
-        self._buckets = within_window(batch.buckets(charge.key), self._current)
-        self.held = units_in(self._buckets)
-        self.added = 0
-
-    def weight(self, charge: Charge) -> int:
-        return charge.amount
-
-    def asked(self, charge: Charge) -> int:
-        return self.added + charge.amount
-
-    def add(self, charge: Charge) -> None:
-        self.added += charge.amount
-
-    def frees(self, charge: Charge, surplus: int) -> int:
-        del charge
-        return leaves_at(bucket_to_leave(self._buckets, surplus), self._period)
 
     def write(self) -> None:
         if self.added:
-            buckets = with_units(self._buckets, self._current, self.added)
-            self._batch.set_buckets(self._key, buckets, leaves_at(self._current, self._period))
+            self._batch.set_buckets(self._key, self.buckets, self.ends)
 
 
 class _Members:
