@@ -4,10 +4,12 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from tests.lab.process import Process, wait_until
 
+Engine = Literal["libmilter", "native"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)  # of `mailreeve milter`: [milter] engine
 SERVES = " listens at "  # what it writes when its first workers serve
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from tests.lab.daemons import Daemon
+from tests.lab.daemons import Daemon, Engine
 from tests.lab.dns import DnsServer
 from tests.lab.keys import SigningKeys
 from tests.lab.postfix import HOSTNAME, Door, Postfix, queue_id
@@ -70,6 +70,7 @@ class Site:
     """The site; as a context manager it runs from entry to exit.
 
     `rules` is the text of the rules file, or a folder with it (`rules`) and with the files that it names.
+    `engine` is what speaks to Postfix in the milter; None leaves it to mailreeve.toml's default.
     `settings` are what of mailreeve.toml differs from the site's own, merged key by key:
     {"dns": {"timeout_seconds": 0.2}, "drain_seconds": 1.0}. `zone` is added to DNS, to the site's own names
     and those of `keys`. `main` are parameters of main.cf, `outside` and `submission` such parameters
@@ -83,6 +84,7 @@ class Site:
         rules: str | Path,
         keys: SigningKeys | None = None,
         store: StoreName = "sqlite",
+        engine: Engine | None = None,
         settings: Settings | None = None,
         zone: str = "",
         main: Mapping[str, str] | None = None,
@@ -100,7 +102,7 @@ class Site:
         self.keys = keys
         self.dns = DnsServer(ZONE + (keys.zone if keys else "") + zone)
         self.redis = Redis(work) if store == "redis" else None
-        self.settings = self._settings(settings or {})
+        self.settings = self._settings(engine, settings or {})
         self.write_rules(rules)
         self.write_config()
         self._give_away()
@@ -155,8 +157,11 @@ class Site:
 
     # -- its files ---------------------------------------------------------------------------------------
 
-    def _settings(self, changed: Settings) -> dict[str, object]:
+    def _settings(self, engine: Engine | None, changed: Settings) -> dict[str, object]:
         """Everything of mailreeve.toml, as sections and options."""
+        milter = {"listen": self.milter_address, "socket_mode": ANY_MODE}
+        if engine:
+            milter["engine"] = engine
         limits: dict[str, object] = {"store": "sqlite"}
         if self.redis:
             limits = {"store": "redis", "redis_url": self.redis.unix_url}
@@ -165,7 +170,7 @@ class Site:
             "state_dir": str(self.folder / "state"),
             "drain_seconds": 5.0,
             "policyd": {"listen": [self.policy_address], "socket_mode": ANY_MODE},
-            "milter": {"listen": self.milter_address, "socket_mode": ANY_MODE},
+            "milter": milter,
             "authentication": {"authserv_id": HOSTNAME},
             "signing": {"keys": self._copy_keys()},
             "dns": {"servers": [self.dns.address], "timeout_seconds": 2.0, "message_budget_seconds": 4.0},

@@ -6,14 +6,11 @@ import shutil
 from datetime import date
 from pathlib import Path
 from string import Template
-from typing import Literal, get_args
 
 from mailreeve_milter.new_keys import new_keys, selectors_of
 from mailreeve_policyd.smtp import parse_domain
+from tests.lab.daemons import Engine
 from tests.lab.dns import DnsServer
-
-Engine = Literal["libmilter", "native"]
-ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 FOLDER = Path(__file__).parent.parent / "dialogues/milter"
 

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.lab.daemons import Daemon
+from tests.lab.daemons import ENGINES, Daemon, Engine
 from tests.lab.dns import DnsServer
 from tests.lab.work import work_folder
 from tests.milterd.dialogue import Stageplay, read_dialogue
-from tests.milterd.setups import ENGINES, FOLDER, Engine, read_zone, write_setup
+from tests.milterd.setups import FOLDER, read_zone, write_setup
 
 SETUPS = sorted(folder.name for folder in FOLDER.iterdir() if folder.is_dir())
 

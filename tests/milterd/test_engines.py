@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.daemons import Daemon
+from tests.lab.daemons import ENGINES, Daemon, Engine
 from tests.lab.dns import DnsServer
 from tests.lab.ports import accepts
 from tests.lab.process import wait_until
 from tests.lab.work import work_folder
 from tests.milterd.miltertalk import Actions, MacroStage, MilterTalk, MilterTalkError, Packet, Steps
-from tests.milterd.setups import ENGINES, Engine, read_zone, write_setup
+from tests.milterd.setups import read_zone, write_setup
 
 MEGABYTE = 1024 * 1024
 

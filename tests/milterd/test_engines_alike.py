@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.lab.daemons import Daemon
+from tests.lab.daemons import ENGINES, Daemon, Engine
 from tests.lab.dns import DnsServer
 from tests.lab.work import work_folder
 from tests.milterd.miltertalk import ALL_ACTIONS, ALL_STEPS, OLD_ACTIONS, OLD_STEPS, VERSION, MilterTalk
-from tests.milterd.setups import ENGINES, Engine, read_zone, write_setup
+from tests.milterd.setups import read_zone, write_setup
 
 SETUPS = ("postfix", "sendmail")
 GOES_ON = ("None", "continue")

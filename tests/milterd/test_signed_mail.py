@@ -16,11 +16,11 @@ from mailreeve_milter.replay import Occasion, run_message
 from mailreeve_milter.signing_table import SigningKeys, SigningRule
 from mailreeve_policyd.address_pattern import parse_address_pattern
 from mailreeve_policyd.smtp import parse_domain
-from tests.lab.daemons import Daemon
+from tests.lab.daemons import ENGINES, Daemon, Engine
 from tests.lab.dns import DnsServer
 from tests.lab.work import work_folder
 from tests.milterd.miltertalk import MilterTalk
-from tests.milterd.setups import ENGINES, Engine, read_zone, write_setup
+from tests.milterd.setups import read_zone, write_setup
 from tests.milterd.talking import OURS, OUTSIDE, ZONE, make_talk
 from tests.milterd.test_dkim_sign import ED25519, RSA
 
