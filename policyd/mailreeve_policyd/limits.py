@@ -39,6 +39,17 @@ class Unit(Enum):
     __hash__ = object.__hash__  # as Stage's
 
 
+class OnUnavailable(Enum):
+    """What a limit does while its store is away."""
+
+    LOCAL = "local"
+    """The store of this machine counts meanwhile."""
+    OPEN = "open"
+    """It counts nothing and is not exceeded."""
+    CLOSED = "closed"
+    """What it applies to is deferred."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """At most `maximum` units in any window of `period` (whole seconds, 1 s to 31 days)."""
@@ -56,7 +67,8 @@ class Charge:
     distinct: 1, with the value's `member_hash` in `member`). `mark` is the `member_hash` of what must be
     counted only once under this key (a message's instance, or instance and recipient); None: always counted.
     `refuses` says whether exceeding it refuses the mail: one that lets mail in (hold, discard, warn,
-    observe) is not charged when exceeded, but stops nobody else's charge.
+    observe) is not charged when exceeded, but stops nobody else's charge. `on_unavailable` is for while the
+    store is away; None: what the configuration says.
     """
 
     rule: str
@@ -66,6 +78,7 @@ class Charge:
     member: bytes | None = None
     mark: bytes | None = None
     refuses: bool = True
+    on_unavailable: OnUnavailable | None = None
 
 
 @dataclass(frozen=True, slots=True)

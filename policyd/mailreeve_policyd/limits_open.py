@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.errors import ConfigError
-from mailreeve_policyd.limits import LimitStore
+from mailreeve_policyd.limits import LimitStore, OnUnavailable
 from mailreeve_policyd.limits_memory import MemoryStore
-from mailreeve_policyd.limits_outage import FallbackStore, OnUnavailable
+from mailreeve_policyd.limits_outage import FallbackStore
 from mailreeve_policyd.limits_sqlite import SqliteStore
 
 FILE_NAME = "limits.sqlite"

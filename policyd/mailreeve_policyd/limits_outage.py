@@ -11,23 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.escape import escape
-from mailreeve_policyd.limits import Charge, LimitStore, Usage
+from mailreeve_policyd.limits import Charge, LimitStore, OnUnavailable, Usage
 
 FIRST_RETRY_SECONDS = 1.0
 LAST_RETRY_SECONDS = 30.0
 """Between tries: doubled from the first to the last, so that a return is seen within half a minute."""
-
-
-class OnUnavailable(Enum):
-    """What a limit does while its store is away."""
-
-    LOCAL = "local"
-    OPEN = "open"
-    CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)

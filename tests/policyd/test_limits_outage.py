@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mailreeve_policyd.errors import StoreError
-from mailreeve_policyd.limits import LimitStore, Usage
-from mailreeve_policyd.limits_outage import LAST_RETRY_SECONDS, FallbackStore, OnUnavailable, Outage
+from mailreeve_policyd.limits import LimitStore, OnUnavailable, Usage
+from mailreeve_policyd.limits_outage import LAST_RETRY_SECONDS, FallbackStore, Outage
 from mailreeve_policyd.limits_sqlite import SqliteStore
 from tests.policyd.limit_stores import SECOND, HandClock, charge_of, messages
 
