@@ -5,8 +5,9 @@
 -- ARGV  verb; now (microseconds, or "" for this server's clock); how long a mark is remembered (microseconds);
 --       then for each charge: "units" or "distinct", amount, maximum, period (seconds), member ("" for units),
 --       mark ("" for none), "1" if exceeding it refuses.
--- Gives { seconds, microseconds, then for each charge: used, 1 if exceeded, what must leave the window }:
---       the bucket, or for distinct the moment when the member was last seen; -1 for nothing or never.
+-- Gives { seconds, microseconds, then for each charge: used, 1 if exceeded, what must leave the window, what
+--       this call added }. What must leave is the bucket, or for distinct the moment when the member was last
+--       seen; -1 for nothing or never.
 --
 -- A counter is a packed array { bucket, units, bucket, units, ... }, oldest first; distinct members and marks
 -- are sorted sets by the moment in microseconds. Numbers are doubles: every product stays below 2^53.
@@ -209,5 +210,6 @@ for _, charge in ipairs(charges) do
   answer[#answer + 1] = refused and window.held or window.held + window.added
   answer[#answer + 1] = charge.exceeded
   answer[#answer + 1] = charge.leaves
+  answer[#answer + 1] = refused and 0 or window.added
 end
 return answer

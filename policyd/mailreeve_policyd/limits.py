@@ -6,7 +6,7 @@ Knows no rules language and no store.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 from hashlib import blake2b
@@ -87,7 +87,9 @@ class Usage:
 
     `used` is what the window holds after this call. `retry_after` is None unless `exceeded`: how long
     until this amount could be let through if nothing else is; None also if it never can be (the amount
-    alone is more than the maximum).
+    alone is more than the maximum). `added` is what of `used` this call added: of all calls exactly one
+    takes a counter from below a mark to it or above. Answers of the same standing are equal whoever
+    brought it about.
     """
 
     used: int
@@ -95,6 +97,11 @@ class Usage:
     exceeded: bool
     retry_after: timedelta | None = None
     degraded: bool = False
+    added: int = field(default=0, compare=False)
+
+    def has_reached(self, mark: int) -> bool:
+        """Did this call take the counter from below `mark` to it or above?"""
+        return self.used - self.added < mark <= self.used
 
     @property
     def can_never_pass(self) -> bool:

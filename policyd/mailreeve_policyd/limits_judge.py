@@ -162,5 +162,5 @@ def _judge_one(
 
 def _usage(answer: _Answer, refused: bool) -> Usage:
     window = answer.window
-    used = window.held if refused else window.held + window.added
-    return Usage(used, answer.maximum, answer.exceeded, answer.retry_after)
+    added = 0 if refused else window.added
+    return Usage(window.held + added, answer.maximum, answer.exceeded, answer.retry_after, added=added)

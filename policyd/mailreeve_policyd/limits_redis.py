@@ -31,6 +31,9 @@ SCRIPT_SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 NEVER = -1
 """What limits.lua answers where nothing needs to leave the window, or nothing helps."""
 
+ANSWERS = 4
+"""Numbers that limits.lua gives for each charge."""
+
 
 class RedisStore:
     """A LimitStore in Redis, behind whatever connections `client` has. Threads and forks may share it.
@@ -143,21 +146,21 @@ def _arguments(charge: Charge) -> tuple[str | bytes | int, ...]:
 
 
 def _usages(charges: Sequence[Charge], answer: object) -> tuple[Usage, ...]:
-    if not isinstance(answer, list) or len(answer) != 2 + 3 * len(charges):
+    if not isinstance(answer, list) or len(answer) != 2 + ANSWERS * len(charges):
         raise StoreError("Redis: an answer that limits.lua does not give")
     seconds, micros, *fields = (int(number) for number in answer)
     now = seconds * MICROSECONDS + micros
     return tuple(
-        _usage(charge, now, *fields[at : at + 3])
-        for charge, at in zip(charges, range(0, len(fields), 3), strict=True)
+        _usage(charge, now, *fields[at : at + ANSWERS])
+        for charge, at in zip(charges, range(0, len(fields), ANSWERS), strict=True)
     )
 
 
-def _usage(charge: Charge, now: int, used: int, exceeded: int, leaves: int) -> Usage:
+def _usage(charge: Charge, now: int, used: int, exceeded: int, leaves: int, added: int) -> Usage:
     retry_after = None
     if exceeded and leaves != NEVER:
         retry_after = timedelta(microseconds=_free_at(charge, leaves) - now)
-    return Usage(used, charge.limit.maximum, bool(exceeded), retry_after)
+    return Usage(used, charge.limit.maximum, bool(exceeded), retry_after, added=added)
 
 
 def _free_at(charge: Charge, leaves: int) -> int:

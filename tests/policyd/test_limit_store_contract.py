@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -447,3 +448,36 @@ def _charge(limit: Limit, key: bytes, *rest: Any) -> Charge:
     if limit.unit is Unit.DISTINCT:
         return charge_of(limit, key, value=value, mark=mark, refuses=refuses)
     return charge_of(limit, key, amount, mark=mark, refuses=refuses)
+
+
+# What a call adds: how a crossing is seen exactly once
+
+
+def test_the_answer_says_what_this_call_added(store: LimitStore) -> None:
+    """A counted charge adds its amount; a marked one, a refused one and a look add nothing."""
+    charge = replace(charge_of(messages(2)), mark=b"message1")
+    another = replace(charge, mark=b"message2")
+
+    assert one(store, charge).added == 1
+    assert one(store, charge).added == 0
+    assert one(store, another).added == 1
+    assert one(store, replace(charge, mark=b"message3")).added == 0
+
+
+def test_exactly_one_call_reaches_a_mark(store: LimitStore) -> None:
+    """Whatever the order, of all that are let through one takes the counter to it or above."""
+    limit = messages(10)
+    key = fresh_key("rule", limit)
+    charges = [replace(charge_of(limit, key), amount=amount) for amount in (3, 3, 3, 1)]
+    answers = [one(store, charge) for charge in charges]
+
+    assert [usage.has_reached(8) for usage in answers] == [False, False, True, False]
+    assert not one(store, charges[0]).has_reached(8)
+
+
+def test_a_value_that_is_there_adds_nothing(store: LimitStore) -> None:
+    """Of distinct values each is added once."""
+    limit = distinct(3)
+    key = fresh_key("rule", limit)
+
+    assert [one(store, charge_of(limit, key, value=value)).added for value in "aabb"] == [1, 0, 1, 0]
