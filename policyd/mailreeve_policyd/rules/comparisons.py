@@ -19,6 +19,7 @@ from mailreeve_policyd.rules.nodes import (
     Network,
     Number,
     Operator,
+    Subject,
     Text,
     Value,
     ValueList,
@@ -97,14 +98,14 @@ class _Comparing:
         return found
 
 
-def _hint_for(value: Value | ValueList | None) -> str | None:
+def _hint_for(value: Value | ValueList | Subject | None) -> str | None:
     if isinstance(value, Word):
         return f'a text stands in quotes: "{value.text[:40]}"; for a set write `in`'
     return None
 
 
-def _values(right: Value | ValueList | None) -> Iterable[Value]:
-    if right is None:
+def _values(right: Value | ValueList | Subject | None) -> Iterable[Value]:
+    if right is None or isinstance(right, Subject):
         return ()
     return right.values if isinstance(right, ValueList) else (right,)
 
@@ -183,7 +184,7 @@ def _normal_of(kind: FactType) -> Callable[[FactValue], FactValue]:
     return str if kind is FactType.NETWORK_ADDRESS else _itself
 
 
-def _word(comparing: _Comparing, value: Value | ValueList | None) -> str:
+def _word(comparing: _Comparing, value: Value | ValueList | Subject | None) -> str:
     fact = comparing.fact
     if not isinstance(value, Word | Text):
         raise comparing.wrong_value("one of its words")

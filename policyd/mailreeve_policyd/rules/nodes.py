@@ -53,11 +53,15 @@ class ValueList:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is asked: a fact by its name, or an attribute by the door's name for it."""
+    """What is asked: a fact by its name, or an attribute by the door's name for it.
+
+    With `table` it is what stands there under the fact's value: `roles[sasl_username]`.
+    """
 
     at: Place
     name: str
     is_attribute: bool = False
+    table: Word | None = None
 
 
 class Operator(Enum):
@@ -78,11 +82,14 @@ class Operator(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`subject operator right`; `right` is None for PRESENT, and a Text with slashes cut for MATCHES."""
+    """`subject operator right`; `right` is None for PRESENT, and a Text with slashes cut for MATCHES.
+
+    It is a Subject where the other side comes from a table: `sender in senders[sasl_username]`.
+    """
 
     subject: Subject
     operator: Operator
-    right: Value | ValueList | None = None
+    right: Value | ValueList | Subject | None = None
     ignore_case: bool = False
 
 
@@ -212,10 +219,11 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """`staff has "bob"` of an expect line."""
+    """`staff has "bob"` of an expect line, or `quotas["bob"] = "5 messages/day"` with a `value`."""
 
     set_name: Word
     entry: Text
+    value: Text | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -123,7 +124,9 @@ def _value(token: Token) -> Value:
             return _word(token)
 
 
-def _comparison(operator: Operator, subject: Subject, right: Value | ValueList | None = None) -> Comparison:
+def _comparison(
+    operator: Operator, subject: Subject, right: Value | ValueList | Subject | None = None
+) -> Comparison:
     return Comparison(subject, operator, right)
 
 
@@ -226,6 +229,9 @@ class _Builder(Transformer[Token, object]):
         text = _text(name)
         return Subject(text.at, text.text, is_attribute=True)
 
+    def lookup(self, table: Token, key: Subject) -> Subject:
+        return replace(key, table=_word(table))
+
     def any_of(self, *parts: Condition) -> Condition:
         return AnyOf(parts, _deeper(parts)) if len(parts) > 1 else parts[0]
 
@@ -238,16 +244,17 @@ class _Builder(Transformer[Token, object]):
     def present(self, subject: Subject) -> Comparison:
         return _comparison(Operator.PRESENT, subject)
 
-    def equal(self, subject: Subject, right: Value) -> Comparison:
+    def equal(self, subject: Subject, right: Value | Subject) -> Comparison:
         return _comparison(Operator.IS, subject, right)
 
-    def unequal(self, subject: Subject, right: Value) -> Comparison:
+    def unequal(self, subject: Subject, right: Value | Subject) -> Comparison:
         return _comparison(Operator.IS_NOT, subject, right)
 
-    def ordered(self, subject: Subject, operator: Token, right: Token) -> Comparison:
-        return _comparison(Operator(str(operator)), subject, _number(right))
+    def ordered(self, subject: Subject, operator: Token, right: Token | Subject) -> Comparison:
+        bound = right if isinstance(right, Subject) else _number(right)
+        return _comparison(Operator(str(operator)), subject, bound)
 
-    def contained(self, subject: Subject, right: Value | ValueList) -> Comparison:
+    def contained(self, subject: Subject, right: Value | ValueList | Subject) -> Comparison:
         return _comparison(Operator.IN, subject, right)
 
     def has(self, subject: Subject, right: Token) -> Comparison:
@@ -293,6 +300,9 @@ class _Builder(Transformer[Token, object]):
 
     def member(self, set_name: Token, entry: Token) -> nodes.Member:
         return nodes.Member(_word(set_name), _text(entry))
+
+    def row(self, table: Token, key: Token, value: Token) -> nodes.Member:
+        return nodes.Member(_word(table), _text(key), _text(value))
 
     def after(self, times: Token, word: Token, within: Period | None) -> nodes.After:
         return nodes.After(_number(times), _word(word), within)

@@ -38,6 +38,8 @@ class Scope:
         Raises:
             Mistake: it is unknown there, or everywhere.
         """
+        if subject.table is not None:
+            raise Mistake(subject.table.at, f"{quote(subject.table.text)} cannot be asked here")
         if subject.is_attribute:
             return _attribute(subject)
         fact = FACTS.get(subject.name)
