@@ -37,9 +37,7 @@ def open_store(configuration: Configuration, clock: Callable[[], float] | None =
     if limits.store == "sqlite":
         return _embedded(path, mode, clock or time.time, limits.remember_seconds)
     primary = _shared(configuration, clock)
-    local: LimitStore | None = None
-    if mode is OnUnavailable.LOCAL:
-        local = _embedded(path, mode, clock or time.time, limits.remember_seconds)
+    local = _embedded(path, OnUnavailable.LOCAL, clock or time.time, limits.remember_seconds)
     return FallbackStore(primary, local, mode, log, name="the limit store in Redis")
 
 
@@ -78,10 +76,9 @@ def _shared(configuration: Configuration, clock: Callable[[], float] | None) -> 
 
 
 def _embedded(path: Path, mode: OnUnavailable, clock: Callable[[], float], remember: int) -> FallbackStore:
-    local = MemoryStore(clock, remember) if mode is OnUnavailable.LOCAL else None
     return FallbackStore(
         SqliteStore(path, clock, remember),
-        local,
+        MemoryStore(clock, remember),
         mode,
         log,
         name="the limit store on this machine",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
 
-from mailreeve_policyd.limits import Charge, Limit, Unit, Usage, limit_key, member_hash
+from mailreeve_policyd.limits import Charge, Limit, OnUnavailable, Unit, Usage, limit_key, member_hash
 
 SECOND = 1_000_000
 """Microseconds, the resolution of every store."""
@@ -30,6 +30,30 @@ class HandClock:
     def advance(self, time: timedelta | int) -> None:
         """By a time, or by microseconds; either may be negative."""
         self.now += time // timedelta(microseconds=1) if isinstance(time, timedelta) else time
+
+
+class HandRetries:
+    """Tries that are made by `pass_time` alone (limits_outage.Retries)."""
+
+    def __init__(self) -> None:
+        self.wait: float | None = None
+        self._attempt: Callable[[], float | None] = lambda: None
+
+    def begin(self, attempt: Callable[[], float | None], seconds: float) -> None:
+        """Have it tried after so many seconds of `pass_time`."""
+        self._attempt, self.wait = attempt, seconds
+
+    def end(self) -> None:
+        """Try no more."""
+        self.wait = None
+
+    def pass_time(self, seconds: float) -> None:
+        """Try as often as it is due in these seconds."""
+        while self.wait is not None and self.wait <= seconds:
+            seconds -= self.wait
+            self.wait = self._attempt()
+        if self.wait is not None:
+            self.wait -= seconds
 
 
 def fresh_key(rule: str, limit: Limit) -> bytes:
@@ -55,6 +79,7 @@ def charge_of(
     value: str | None = None,
     mark: str | None = None,
     refuses: bool = True,
+    on_unavailable: OnUnavailable | None = None,
 ) -> Charge:
     """A charge, under a key of its own unless one is given."""
     return Charge(
@@ -65,6 +90,7 @@ def charge_of(
         member=None if value is None else member_hash(value),
         mark=None if mark is None else member_hash(mark),
         refuses=refuses,
+        on_unavailable=on_unavailable,
     )
 
 

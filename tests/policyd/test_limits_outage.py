@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from mailreeve_policyd.errors import StoreError
-from mailreeve_policyd.limits import LimitStore, OnUnavailable, Usage
-from mailreeve_policyd.limits_outage import LAST_RETRY_SECONDS, FallbackStore, Outage
+from mailreeve_policyd.limits import OnUnavailable, Usage
+from mailreeve_policyd.limits_outage import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, FallbackStore, Outage
 from mailreeve_policyd.limits_sqlite import SqliteStore
-from tests.policyd.limit_stores import SECOND, HandClock, charge_of, messages
+from tests.lab.process import wait_until
+from tests.policyd.limit_stores import SECOND, HandClock, HandRetries, charge_of, messages
 
 log = logging.getLogger("tests.outage")
+LOCAL, OPEN, CLOSED = OnUnavailable.LOCAL, OnUnavailable.OPEN, OnUnavailable.CLOSED
 
 
 class Site:
@@ -23,11 +25,19 @@ class Site:
     def __init__(self, folder: Path, mode: OnUnavailable) -> None:
         self.clock = HandClock()
         self.seconds = HandClock()
+        self.retries = HandRetries()
         self.place = folder / "primary"
         self.primary = SqliteStore(self.place / "limits.sqlite", self.clock)
         self.local = SqliteStore(folder / "local" / "limits.sqlite", self.clock)
-        local: LimitStore | None = self.local if mode is OnUnavailable.LOCAL else None
-        self.store = FallbackStore(self.primary, local, mode, log, clock=self.seconds, name="the store")
+        self.store = FallbackStore(
+            self.primary,
+            self.local,
+            mode,
+            log,
+            name="the store",
+            retries=self.retries,
+            clock=self.seconds,
+        )
 
     def goes_away(self) -> None:
         """From now on each call of the primary is StoreError."""
@@ -43,18 +53,18 @@ class Site:
         if gone.exists():
             gone.rename(self.place)
 
-    def close(self) -> None:
-        """Close both stores."""
-        self.store.close()
-        self.local.close()
+    def wait(self, seconds: float) -> None:
+        """Let so many seconds pass, with the tries that fall into them."""
+        self.seconds.advance(round(seconds * SECOND))
+        self.retries.pass_time(seconds)
 
 
 @pytest.fixture
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     """A site with `local`, or with the mode that the test is parametrized by."""
-    made = Site(tmp_path, getattr(request, "param", OnUnavailable.LOCAL))
+    made = Site(tmp_path, getattr(request, "param", LOCAL))
     yield made
-    made.close()
+    made.store.close()
 
 
 def test_as_long_as_the_store_answers_nothing_else_is_asked(site: Site) -> None:
@@ -83,8 +93,8 @@ def test_local_counts_on_this_machine_meanwhile(site: Site) -> None:
     assert site.store.usage([charge])[0].degraded
 
 
-@pytest.mark.parametrize("site", [OnUnavailable.OPEN], indirect=True)
-def test_open_counts_nothing_and_stops_nobody(site: Site) -> None:
+@pytest.mark.parametrize("site", [OPEN], indirect=True)
+def test_open_counts_nothing_and_stops_nobody(site: Site, tmp_path: Path) -> None:
     """Even a limit of none lets pass, marked degraded."""
     site.goes_away()
 
@@ -92,9 +102,10 @@ def test_open_counts_nothing_and_stops_nobody(site: Site) -> None:
         Usage(0, 0, exceeded=False, degraded=True),
         Usage(0, 3, exceeded=False, degraded=True),
     )
+    assert not (tmp_path / "local").exists()
 
 
-@pytest.mark.parametrize("site", [OnUnavailable.CLOSED], indirect=True)
+@pytest.mark.parametrize("site", [CLOSED], indirect=True)
 def test_closed_says_so(site: Site) -> None:
     """The caller defers what has a limit."""
     site.goes_away()
@@ -105,12 +116,32 @@ def test_closed_says_so(site: Site) -> None:
     assert site.store.outage == Outage(is_away=True, outages=1, degraded=2)
 
 
-def test_local_needs_a_local_store(tmp_path: Path) -> None:
-    """Where there is none, that is found at the start."""
-    primary = SqliteStore(tmp_path / "limits.sqlite")
+@pytest.mark.parametrize("site", [LOCAL, OPEN, CLOSED], indirect=True)
+def test_what_a_limit_says_itself_goes_before_the_setting(site: Site) -> None:
+    """Each charge of a call is answered as its own rule has it."""
+    site.goes_away()
+    counted = charge_of(messages(1), on_unavailable=LOCAL)
+    free = charge_of(messages(0), on_unavailable=OPEN)
+    strict = charge_of(messages(5), on_unavailable=CLOSED)
 
-    with pytest.raises(ValueError, match="needs a local store"):
-        FallbackStore(primary, None, OnUnavailable.LOCAL, log)
+    assert site.store.charge([free, counted]) == (
+        Usage(0, 0, exceeded=False, degraded=True),
+        Usage(1, 1, exceeded=False, degraded=True),
+    )
+    assert [usage.exceeded for usage in site.store.charge([free, counted])] == [False, True]
+    with pytest.raises(StoreError):
+        site.store.charge([charge_of(messages(1), on_unavailable=LOCAL), strict])
+
+
+def test_what_closed_defers_is_counted_nowhere(site: Site) -> None:
+    """Promise 3 in an outage: not even the machine's own store counts a request that is deferred."""
+    site.goes_away()
+    counted = charge_of(messages(1))
+
+    with pytest.raises(StoreError):
+        site.store.charge([counted, charge_of(messages(5), on_unavailable=CLOSED)])
+
+    assert site.local.usage([counted]) == (Usage(1, 1, exceeded=False),)
 
 
 def test_it_is_logged_once_when_it_goes_and_once_when_it_returns(
@@ -121,9 +152,9 @@ def test_it_is_logged_once_when_it_goes_and_once_when_it_returns(
         site.goes_away()
         for _ in range(5):
             site.store.charge([charge_of(messages(1))])
-            site.seconds.advance(40 * SECOND)
+            site.wait(40)
         site.comes_back()
-        site.store.charge([charge_of(messages(1))])
+        site.wait(40)
         site.store.charge([charge_of(messages(1))])
 
     said = [record.message.split(":")[0].split(" (")[0] for record in caplog.records]
@@ -131,34 +162,57 @@ def test_it_is_logged_once_when_it_goes_and_once_when_it_returns(
     assert site.store.outage == Outage(is_away=False, outages=2, degraded=10)
 
 
-def test_the_store_is_not_tried_again_at_once(site: Site) -> None:
-    """An outage does not add the store's timeout to each request: the first retry is a second later."""
+def test_a_store_that_is_away_is_not_asked_for_each_request(site: Site) -> None:
+    """An outage does not add the store's timeout to each request: it is tried beside them."""
     site.goes_away()
     site.store.charge([charge_of(messages(1))])
     site.comes_back()
 
     assert site.store.charge([charge_of(messages(1))])[0].degraded
-    site.seconds.advance(SECOND - 1)
-    assert site.store.charge([charge_of(messages(1))])[0].degraded
-    site.seconds.advance(1)
+    site.wait(FIRST_RETRY_SECONDS)
     assert not site.store.charge([charge_of(messages(1))])[0].degraded
 
 
-def test_retries_become_rarer_but_never_rarer_than_half_a_minute(site: Site) -> None:
-    """However long the outage lasted, the return is seen within LAST_RETRY_SECONDS."""
+def test_its_return_is_seen_without_a_request(site: Site) -> None:
+    """A server with little mail does not count by itself until the next message comes."""
     site.goes_away()
-    for _ in range(50):
-        site.store.charge([charge_of(messages(1))])
-        site.seconds.advance(10 * SECOND)
     site.store.charge([charge_of(messages(1))])
     site.comes_back()
+    site.wait(LAST_RETRY_SECONDS)
 
-    site.seconds.advance(5 * SECOND)
-    waited = 5.0
-    while site.store.charge([charge_of(messages(1))])[0].degraded:
-        site.seconds.advance(SECOND)
-        waited += 1
-        assert waited <= LAST_RETRY_SECONDS
+    assert not site.store.outage.is_away
+
+
+def test_retries_become_rarer_but_never_rarer_than_promised(site: Site) -> None:
+    """However long the outage lasted, the return is seen within LAST_RETRY_SECONDS."""
+    site.goes_away()
+    site.store.charge([charge_of(messages(1))])
+    site.wait(500)
+    site.comes_back()
+
+    assert site.retries.wait is not None
+    assert FIRST_RETRY_SECONDS < site.retries.wait <= LAST_RETRY_SECONDS
+
+
+def test_a_store_that_comes_and_goes_is_tried_ever_more_rarely(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It neither fills the log nor costs its timeout every second; after a calm time it begins anew."""
+    waits = []
+    for calm in (0, 0, 0, LAST_RETRY_SECONDS + 1):
+        site.goes_away()
+        site.store.charge([charge_of(messages(1))])
+        assert site.retries.wait is not None
+        waits.append(site.retries.wait)
+        site.comes_back()
+        site.wait(site.retries.wait)
+        site.wait(calm)
+    site.goes_away()
+    site.store.charge([charge_of(messages(1))])
+
+    assert waits == [FIRST_RETRY_SECONDS * 2**step for step in range(4)]
+    assert site.retries.wait == FIRST_RETRY_SECONDS
+    assert len(caplog.records) == 9
 
 
 def test_after_a_return_it_counts_where_it_was(site: Site) -> None:
@@ -168,7 +222,7 @@ def test_after_a_return_it_counts_where_it_was(site: Site) -> None:
     site.goes_away()
     site.store.charge([charge])
     site.comes_back()
-    site.seconds.advance(SECOND)
+    site.wait(1)
 
     assert site.store.charge([charge]) == (Usage(2, 2, exceeded=False),)
 
@@ -180,3 +234,17 @@ def test_a_local_store_that_is_away_too_is_told(site: Site, tmp_path: Path) -> N
 
     with pytest.raises(StoreError):
         site.store.charge([charge_of(messages(2))])
+
+
+def test_a_thread_sees_the_return(tmp_path: Path) -> None:
+    """As shipped it is tried in a thread, which ends when the store is back, or with the store."""
+    (tmp_path / "state").write_text("in the way")
+    local = SqliteStore(tmp_path / "local" / "limits.sqlite")
+    store = FallbackStore(SqliteStore(tmp_path / "state" / "limits.sqlite"), local, LOCAL, log)
+    assert store.charge([charge_of(messages(1))])[0].degraded
+    (tmp_path / "state").unlink()
+
+    wait_until(lambda: not store.outage.is_away, "the store is back")
+
+    assert not store.charge([charge_of(messages(1))])[0].degraded
+    store.close()
