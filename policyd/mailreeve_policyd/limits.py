@@ -12,6 +12,8 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Protocol
 
+from mailreeve_policyd.errors import StoreError
+
 BUCKETS_PER_PERIOD = 60
 """A period is counted in sixtieths: promise 2 allows one sixtieth of a period of strictness more."""
 
@@ -109,6 +111,10 @@ class Usage:
         return self.exceeded and self.retry_after is None
 
 
+Charged = tuple[Usage, ...] | StoreError | ValueError
+"""The answer to one call of several: what `charge` gives, or raises (ValueError: charges that are none)."""
+
+
 class LimitStore(Protocol):
     """Where usage is counted. One contract test runs over all stores. Safe from any thread.
 
@@ -123,11 +129,30 @@ class LimitStore(Protocol):
         not exceeded are charged. What carries a known mark is not counted again and not exceeded.
         """
 
+    def charge_each(self, calls: Sequence[Sequence[Charge]]) -> Sequence[Charged]:
+        """`charge` for each call, in order, for little more than one costs; never raises StoreError.
+
+        Each call is one atomic step that sees what those before it counted. What one could not be
+        answered for is its own answer, and no matter of the others.
+        """
+
     def usage(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         """What `charge` would answer now, counting nothing and leaving no mark."""
 
     def close(self) -> None:
         """Give the connections back. The store is not used again."""
+
+
+def charge_one_by_one(store: LimitStore, calls: Sequence[Sequence[Charge]]) -> list[Charged]:
+    """LimitStore.charge_each for a store that gains nothing by several calls at once."""
+    return [_charged(store, charges) for charges in calls]
+
+
+def _charged(store: LimitStore, charges: Sequence[Charge]) -> Charged:
+    try:
+        return store.charge(charges)
+    except (StoreError, ValueError) as error:
+        return error
 
 
 class LimitKeys:

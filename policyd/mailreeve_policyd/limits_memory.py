@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from mailreeve_policyd.limits import Charge, Unit, Usage
+from mailreeve_policyd.limits import Charge, Charged, Unit, Usage, charge_one_by_one
 from mailreeve_policyd.limits_judge import CountedWindow, Judgement, judge
 from mailreeve_policyd.limits_window import (
     MICROSECONDS,
@@ -42,6 +42,10 @@ class MemoryStore:
             if not judgement.refused:
                 self._write(judgement, now)
             return judgement.usages
+
+    def charge_each(self, calls: Sequence[Sequence[Charge]]) -> list[Charged]:
+        """Charge each call: LimitStore.charge_each."""
+        return charge_one_by_one(self, calls)
 
     def usage(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         """What `charge` would answer: LimitStore.usage."""

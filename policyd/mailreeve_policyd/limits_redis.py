@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.escape import escape
-from mailreeve_policyd.limits import Charge, Unit, Usage
+from mailreeve_policyd.limits import Charge, Charged, Unit, Usage, charge_one_by_one
 from mailreeve_policyd.limits_window import MAX_UNITS, MICROSECONDS, leaves_at, microseconds, period_seconds
 
 MAX_CONNECTIONS = 32
@@ -77,6 +77,10 @@ class RedisStore:
     def charge(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         """Charge all or nothing: LimitStore.charge."""
         return self._ask("charge", charges)
+
+    def charge_each(self, calls: Sequence[Sequence[Charge]]) -> list[Charged]:
+        """Charge each call: LimitStore.charge_each."""
+        return charge_one_by_one(self, calls)
 
     def usage(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         """What `charge` would answer: LimitStore.usage."""

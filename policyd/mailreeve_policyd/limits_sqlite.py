@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailreeve_policyd.errors import StoreError
-from mailreeve_policyd.limits import Charge, Usage
+from mailreeve_policyd.limits import Charge, Charged, Usage
 from mailreeve_policyd.limits_sqlite_batch import Batch
 from mailreeve_policyd.limits_sqlite_file import BUSY_SECONDS, Sweep, open_file
 from mailreeve_policyd.limits_window import MICROSECONDS, microseconds
@@ -55,11 +55,22 @@ class SqliteStore:
 
     def charge(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         """Charge all or nothing: LimitStore.charge."""
-        return self._ask(_Call(charges, counts=True)) if charges else ()
+        return self._ask_one(_Call(charges, counts=True)) if charges else ()
+
+    def charge_each(self, calls: Sequence[Sequence[Charge]]) -> list[Charged]:
+        """Charge each call, MAX_BATCH in a transaction: LimitStore.charge_each."""
+        asked = [_Call(charges, counts=True) for charges in calls]
+        try:
+            self._ask([call for call in asked if call.charges])
+        except StoreError as error:
+            for call in asked:
+                if not call.is_answered:
+                    call.fail(error)
+        return [call.error or call.usages for call in asked]
 
     def usage(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         """What `charge` would answer: LimitStore.usage."""
-        return self._ask(_Call(charges, counts=False)) if charges else ()
+        return self._ask_one(_Call(charges, counts=False)) if charges else ()
 
     def close(self) -> None:
         """Close this process's connection."""
@@ -68,32 +79,39 @@ class SqliteStore:
             with process.lock:
                 process.close()
 
-    def _ask(self, call: _Call) -> tuple[Usage, ...]:
+    def _ask_one(self, call: _Call) -> tuple[Usage, ...]:
+        self._ask([call])
+        if call.error is not None:
+            raise call.error
+        return call.usages
+
+    def _ask(self, calls: Sequence[_Call]) -> None:
+        """Have them answered, in their order, by this thread or by one that waits as it does."""
         process = self._processes.get(os.getpid()) or self._processes.setdefault(os.getpid(), _Process())
-        process.waiting.append(call)
+        process.waiting.extend(calls)
         try:
-            self._wait_for_turn(process, call)
+            self._wait_for_turn(process, calls)
             try:
-                while not call.is_answered:  # else another thread did that while this one waited
+                while not all(call.is_answered for call in calls):
                     self._answer_next(process)
             finally:
                 process.lock.release()
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{self._path}: {error}") from error
         finally:
-            if not call.is_answered:
-                process.forget(call)
-        if call.error is not None:
-            raise call.error
-        return call.usages
+            for call in calls:
+                if not call.is_answered:
+                    process.forget(call)
 
-    def _wait_for_turn(self, process: _Process, call: _Call) -> None:
-        """Have the process's lock, for no longer than BUSY_SECONDS unless the call is being answered."""
+    def _wait_for_turn(self, process: _Process, calls: Sequence[_Call]) -> None:
+        """Have the process's lock, for no longer than BUSY_SECONDS unless a call is being answered."""
         if process.lock.acquire(timeout=BUSY_SECONDS):
             return
-        if process.forget(call):
+        under_way = [call for call in calls if not process.forget(call)]
+        if not under_way:
             raise StoreError(f"{self._path}: busy for {BUSY_SECONDS:g} seconds")
         process.lock.acquire()
+        process.waiting.extend(call for call in calls if not call.is_answered)
 
     def _answer_next(self, process: _Process) -> None:
         """One transaction for those that have waited longest. With the lock of the process.
@@ -141,7 +159,7 @@ class _Call:
     charges: Sequence[Charge]
     counts: bool
     usages: tuple[Usage, ...] = ()
-    error: Exception | None = None
+    error: StoreError | ValueError | None = None
     is_answered: bool = False
 
     def answer(self, batch: Batch) -> bool:
