@@ -3,9 +3,9 @@
 The only room that imports dkimpy (the foreign package `dkim`) and cryptography. Knows header fields,
 octets, keys and the Resolver port; knows no policy, no DMARC and no milter.
 
-dkimpy reads tag lists and c= here, and is the oracle of the tests. The rest is decided in this room,
-because dkimpy holds whole messages, takes an algorithm from whoever sends it, strips more than white
-space from header fields, removes more than b= from a signature, and does its arithmetic in Python.
+dkimpy reads c= here, and is the oracle of the tests. The rest is decided in this room, because dkimpy
+holds whole messages, takes an algorithm from whoever sends it, strips more than white space from header
+fields, removes more than b= from a signature, and does its arithmetic in Python.
 """
 
 from mailreeve_milter.dkim.outcome import SignatureOutcome

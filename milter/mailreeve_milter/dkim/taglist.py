@@ -1,11 +1,14 @@
-"""The tag=value lists (RFC 6376 section 3.2) of signatures and key records: read by dkimpy, bounded here."""
+"""The tag=value lists (RFC 6376 section 3.2) of signatures and key records, and the base64 in their values.
+
+Read here and not by dkimpy, which takes three times as long for a list, looks at a name's first letter
+alone, and takes more than white space off values. It is the oracle of the tests where it is right.
+"""
 
 from __future__ import annotations
 
 import binascii
 import re
-
-from dkim.util import DuplicateTag, InvalidTagValueList, parse_tag_value
+from collections.abc import Iterable
 
 from mailreeve_milter.message import unfold
 from mailreeve_policyd.errors import ProtocolError
@@ -14,15 +17,17 @@ from mailreeve_policyd.escape import decode_wire
 MAX_OCTETS = 65_536
 """A list with more is refused unread: room for a z= that copies a large header, and no work for more."""
 
+MAX_PADDING = 2
+"""Signs "=" at the end of base64 (RFC 4648 section 4)."""
+
 MAX_TAGS = 64
 """The registries know 14 tags of signatures and 7 of key records."""
 
 # tag-name = ALPHA *(ALPHA / DIGIT / "_")
-_TAG_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]*\Z")
-_KNOWN_NAMES = frozenset(b"v a b bh c d h i l q s t x z k n p".split())
+_TAG_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
+_KNOWN_NAMES = frozenset(("bh", *"vabcdhilqstxzknp"))
 # what stands in no tag-list once FWS is unfolded: controls but HTAB
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}\Z")
+_CONTROLS = bytes(octet for octet in (*range(0x20), 0x7F) if octet != ord("\t"))
 
 
 def parse_tag_list(raw: bytes) -> dict[str, str]:
@@ -34,21 +39,36 @@ def parse_tag_list(raw: bytes) -> dict[str, str]:
         ProtocolError: no tag-list, a tag twice, a control character, or more than the bounds allow.
     """
     unfolded = unfold(raw)
-    if len(unfolded) > MAX_OCTETS or unfolded.count(b";") > MAX_TAGS:
+    octets = len(unfolded)
+    if octets > MAX_OCTETS:
         raise ProtocolError("the tag list is too long")
-    if _CONTROL.search(unfolded):  # dkimpy would strip some of them
+    if len(unfolded.translate(None, _CONTROLS)) != octets:
         raise ProtocolError("the tag list holds a control character")
-    try:
-        tags: dict[bytes, bytes] = parse_tag_value(unfolded)
-    except DuplicateTag as error:
-        raise ProtocolError("a tag is given twice") from error
-    except InvalidTagValueList as error:
-        raise ProtocolError("not a tag list") from error
+    specs = decode_wire(unfolded).split(";", MAX_TAGS + 1)
+    if len(specs) > MAX_TAGS + 1:
+        raise ProtocolError("the tag list is too long")
+    if not specs[-1].strip(" \t"):  # tag-list = tag-spec *( ";" tag-spec ) [ ";" ]
+        specs.pop()
+    tags = _parse_specs(specs)
     if not tags:
         raise ProtocolError("not a tag list")
     if not tags.keys() <= _KNOWN_NAMES and not all(map(_TAG_NAME.match, tags)):
-        raise ProtocolError("a tag has no proper name")  # dkimpy looks at the first letter only
-    return {name.decode("ascii"): decode_wire(value) for name, value in tags.items()}
+        raise ProtocolError("a tag has no proper name")
+    return tags
+
+
+def _parse_specs(specs: Iterable[str]) -> dict[str, str]:
+    """The tags of a list that was cut at its semicolons."""
+    tags: dict[str, str] = {}
+    for spec in specs:
+        name, equals, value = spec.partition("=")  # [FWS] tag-name [FWS] "=" [FWS] tag-value [FWS]
+        name = name.strip(" \t")
+        if not equals:
+            raise ProtocolError("not a tag list")
+        if name in tags:
+            raise ProtocolError("a tag is given twice")
+        tags[name] = value.strip(" \t")
+    return tags
 
 
 def split_list(value: str) -> tuple[str, ...]:
@@ -68,10 +88,10 @@ def parse_base64(value: str) -> bytes:
         ProtocolError: it is none.
     """
     text = without_blanks(value)
-    if not _BASE64.match(text):
-        raise ProtocolError("not base64")
     digits = text.rstrip("=")
+    if len(text) - len(digits) > MAX_PADDING:
+        raise ProtocolError("not base64")
     try:
-        return binascii.a2b_base64(digits + "=" * (-len(digits) % 4))
-    except binascii.Error as error:
+        return binascii.a2b_base64(digits + "=" * (-len(digits) % 4), strict_mode=True)
+    except ValueError as error:  # binascii.Error, or characters that are not ASCII
         raise ProtocolError("not base64") from error
