@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.daemons import ENGINES, Engine
 from tests.lab.keys import SigningKeys, make_keys
 from tests.lab.outside import OutsideDomain
 from tests.lab.work import work_folder
@@ -44,6 +45,13 @@ def shared_work(request: pytest.FixtureRequest) -> Iterator[Path]:
         request.config.stash[SHARED_FOLDERS].append(folder)
         yield folder
         request.config.stash[SHARED_FOLDERS].remove(folder)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Each engine in turn: what the milter does is shown on both, module by module."""
+    found: Engine = request.param
+    return found
 
 
 @pytest.fixture(scope="session")

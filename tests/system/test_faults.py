@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.daemons import Engine
 from tests.lab.delivered import read_delivered
 from tests.lab.dns import SILENT
 from tests.lab.keys import SigningKeys
@@ -27,6 +28,7 @@ at end-of-message {
 }
 """
 BROKEN = "at rcpt {\n    oops: rejekt if sender\n}\n"
+CLOSED = 'at end-of-message {\n    closed: reject "5.7.1 Closed by the new rules"\n}\n'
 SECOND_RULES = 'at rcpt {\n    closed: reject "5.7.1 Closed by the new rules" if sasl_username\n}\n'
 IMPATIENT = {"dns": {"timeout_seconds": 0.3, "message_budget_seconds": 0.6}}
 MEGABYTE = 1024 * 1024
@@ -39,9 +41,17 @@ ALLOWED_GROWTH_KB = (
 
 
 @pytest.fixture
-def site(work: Path, our_keys: SigningKeys, bank: OutsideDomain) -> Iterator[Site]:
+def site(work: Path, our_keys: SigningKeys, bank: OutsideDomain, engine: Engine) -> Iterator[Site]:
     """A site of its own for each test, since each breaks it."""
-    with Site(work, rules=REFUSING, keys=our_keys, zone=bank.zone, settings=IMPATIENT) as site:
+    site = Site(work, rules=REFUSING, keys=our_keys, engine=engine, zone=bank.zone, settings=IMPATIENT)
+    with site:
+        yield site
+
+
+@pytest.fixture
+def counting(work: Path) -> Iterator[Site]:
+    """A site of its own for a test of the policy daemon, to which the milter's engine is nothing."""
+    with Site(work, rules=COUNTING) as site:
         yield site
 
 
@@ -139,15 +149,15 @@ def test_workers_end_with_their_parent(site: Site) -> None:
 # -- the policy daemon and the store -----------------------------------------------------------------------
 
 
-def test_without_the_policy_daemon_mail_waits_and_is_counted_once(site: Site) -> None:
+def test_without_the_policy_daemon_mail_waits_and_is_counted_once(counting: Site) -> None:
     """Postfix answers 451 4.3.5 while it is away; the retry is accepted, and one recipient was counted."""
-    site.policyd.kill()
-    refused = submit(site).recipients[0]
+    counting.policyd.kill()
+    refused = submit(counting).recipients[0]
     assert (refused.code, refused.enhanced) == (451, "4.3.5")
 
-    site.policyd.start()
-    assert submit(site).queue_id
-    record = site.record_wait(lambda one: one["daemon"] == "policyd")
+    counting.policyd.start()
+    assert submit(counting).queue_id
+    record = counting.record_wait(lambda one: one["daemon"] == "policyd")
     assert [(limit["rule"], limit["used"]) for limit in record["limits"]] == [("hour", 1)]
 
 
@@ -223,20 +233,35 @@ def test_silent_dns_is_a_temporary_error_and_defers_only_what_a_rule_asks_for(
 # -- told to read again, told to stop ----------------------------------------------------------------------
 
 
-def test_new_rules_take_force_at_sighup_and_broken_ones_never(site: Site) -> None:
+def test_new_rules_take_force_at_sighup_and_broken_ones_never(counting: Site) -> None:
     """A broken file is told with its place and the old rules stay; a right one decides the next message."""
-    site.write_rules(BROKEN)
-    site.policyd.hup()
-    site.policyd.wait_for_text("the old configuration stays in force")
-    assert "rules:2:" in site.policyd.text()
-    assert "reject" in site.policyd.text()
-    assert submit(site).queue_id
+    counting.write_rules(BROKEN)
+    counting.policyd.hup()
+    counting.policyd.wait_for_text("the old configuration stays in force")
+    assert "rules:2:" in counting.policyd.text()
+    assert "reject" in counting.policyd.text()
+    assert submit(counting).queue_id
 
-    site.write_rules(SECOND_RULES)
-    site.policyd.reload()
-    [refused] = submit(site).recipients
+    counting.write_rules(SECOND_RULES)
+    counting.policyd.reload()
+    [refused] = submit(counting).recipients
     assert str(refused).startswith("554 5.7.1")
     assert "Closed by the new rules" in refused.text
+
+
+def test_a_message_under_way_ends_under_the_rules_that_it_began_with(site: Site) -> None:
+    """SIGHUP in a message: the old worker takes and signs it; the next session meets the new rules."""
+    [before] = site.milter.workers
+    with half_a_message(site) as session:
+        site.write_rules(CLOSED)
+        site.milter.hup()
+        wait_until(lambda: site.milter.workers not in ([], [before]), "a new worker")
+        refused = submit(site).end
+        assert second_half(session).ok
+    assert refused is not None
+    assert str(refused).startswith("550 5.7.1 Closed by the new rules")
+    assert read_delivered(site.postfix.next_message("bob@example.org")).added == ["DKIM-Signature"] * 2
+    wait_until(lambda: before not in site.milter.workers, "the old worker ends")
 
 
 def test_sigterm_lets_the_milter_finish_what_it_holds(site: Site) -> None:
@@ -250,9 +275,10 @@ def test_sigterm_lets_the_milter_finish_what_it_holds(site: Site) -> None:
     assert read_delivered(site.postfix.next_message("bob@example.org")).added == ["DKIM-Signature"] * 2
 
 
-def test_sigterm_does_not_wait_for_ever(work: Path) -> None:
+def test_sigterm_does_not_wait_for_ever(work: Path, engine: Engine) -> None:
     """An open session that says nothing holds both daemons no longer than drain_seconds; they end with 0."""
-    with Site(work, rules=COUNTING, settings={"drain_seconds": 0.5}) as site, half_a_message(site):
+    site = Site(work, rules=COUNTING, engine=engine, settings={"drain_seconds": 0.5})
+    with site, half_a_message(site):
         for daemon in (site.milter, site.policyd):
             daemon.send(signal.SIGTERM)
         assert [daemon.wait_ended(5.0) for daemon in (site.milter, site.policyd)] == [0, 0]
@@ -261,9 +287,9 @@ def test_sigterm_does_not_wait_for_ever(work: Path) -> None:
 # -- as a user of its own, and memory ----------------------------------------------------------------------
 
 
-def test_both_daemons_drop_root_and_do_their_work(work: Path, our_keys: SigningKeys) -> None:
+def test_both_daemons_drop_root_and_do_their_work(work: Path, our_keys: SigningKeys, engine: Engine) -> None:
     """With `user` set no process of theirs is root's; mail is counted, signed and recorded all the same."""
-    with Site(work, rules=COUNTING, keys=our_keys, settings={"user": "nobody"}) as site:
+    with Site(work, rules=COUNTING, keys=our_keys, engine=engine, settings={"user": "nobody"}) as site:
         for daemon in (site.milter, site.policyd):
             assert {Path(f"/proc/{pid}").owner() for pid in (daemon.pid, *daemon.workers)} == {"nobody"}
         record = site.message_record(submit(site).queue_id)

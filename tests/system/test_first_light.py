@@ -6,27 +6,35 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.daemons import Engine
 from tests.lab.delivered import Delivered, read_delivered
 from tests.lab.dkim_verifier import verify
 from tests.lab.keys import SigningKeys
 from tests.lab.outside import OutsideDomain, compose
 from tests.lab.postfix import OUTSIDE
-from tests.lab.site import ALICE, BOB, LAPTOP, SHIPPED_RULES, Record, Site, parse_replies
+from tests.lab.site import ALICE, BOB, LAPTOP, SHIPPED_RULES, Record, Site, StoreName, parse_replies
 from tests.lab.smtp import Client
 
 FORGER = Client("203.0.113.66", "cheap-host.example.net")
 OUR_PROGRAM = Client("127.0.0.1", "localhost", "localhost")
+BESIDES: dict[str, tuple[Engine, StoreName]] = {
+    "native": ("native", "sqlite"),
+    "libmilter": ("libmilter", "sqlite"),
+    "native, redis": ("native", "redis"),
+}
 BURST = 60  # what the shipped rules allow a login in a minute
 
 
-@pytest.fixture(scope="module", params=["sqlite", "redis"])
+@pytest.fixture(scope="module", params=BESIDES)
 def site(
     request: pytest.FixtureRequest, shared_work: Path, our_keys: SigningKeys, bank: OutsideDomain
 ) -> Iterator[Site]:
-    """The site with the shipped rules, counting in each of the stores."""
-    work = shared_work / request.param
+    """The shipped rules with each engine and each store; these know nothing of each other."""
+    engine, store = BESIDES[request.param]
+    work = shared_work / f"{engine}-{store}"
     work.mkdir()
-    with Site(work, rules=SHIPPED_RULES, keys=our_keys, store=request.param, zone=bank.zone) as site:
+    site = Site(work, rules=SHIPPED_RULES, keys=our_keys, store=store, engine=engine, zone=bank.zone)
+    with site:
         yield site
 
 
