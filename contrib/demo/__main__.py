@@ -1,6 +1,7 @@
 """Start the site, play the five scenes, end everything. Exit status 0 if all went as told, 1 if not.
 
-Runs by `make demo`; `make demo ARGS=--keep` leaves the work folder behind.
+Runs by `make demo`; `make demo ARGS=--keep` leaves the work folder behind, `ARGS=--engine=libmilter` plays it
+on the other engine.
 """
 
 import argparse
@@ -13,7 +14,9 @@ from pathlib import Path
 
 from contrib.demo.report import Report
 from contrib.demo.scenes import BANK, SCENES
+from mailreeve_policyd.settings import Milter
 from tests.lab import tree
+from tests.lab.daemons import ENGINES, Engine
 from tests.lab.keys import make_keys
 from tests.lab.process import LabError
 from tests.lab.site import SHIPPED_RULES, Site, StoreName
@@ -22,13 +25,21 @@ from tests.lab.work import make_work_folder
 
 INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
 LOG_TAIL_CHARACTERS = 1500
+DEFAULT_ENGINE: Engine = Milter().engine
 
 
 def main() -> int:
     """Play the demo in a folder of its own, which goes afterwards unless it is wanted or something failed."""
     parser = argparse.ArgumentParser(prog="make demo", description="Real mail through Postfix and Mailreeve.")
     parser.add_argument("--keep", action="store_true", help="leave configuration, logs and mailboxes behind")
-    keep = parser.parse_args().keep
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        help="what speaks to Postfix in the milter; default: %(default)s",
+        default=DEFAULT_ENGINE,
+    )
+    options = parser.parse_args()
+    keep: bool = options.keep
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end what was started on SIGTERM, too
     report = Report()
     if os.geteuid() != 0:
@@ -36,7 +47,7 @@ def main() -> int:
         return 1
     folder = make_work_folder()
     try:
-        return play_in(folder, report)
+        return play_in(folder, report, options.engine)
     except KeyboardInterrupt:
         report.tell("Interrupted; everything that was started has ended.")
         return INTERRUPTED
@@ -47,11 +58,11 @@ def main() -> int:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def play_in(folder: Path, report: Report) -> int:
+def play_in(folder: Path, report: Report, engine: Engine) -> int:
     """Build the site in a folder, play all scenes, stop the site; the exit status."""
     begun = time.monotonic()
     try:
-        with build(folder, report) as site:
+        with build(folder, report, engine) as site:
             for number, (title, play) in enumerate(SCENES, start=1):
                 report.heading(f"{number}. {title}")
                 play(site, report)
@@ -62,7 +73,7 @@ def play_in(folder: Path, report: Report) -> int:
     return 1 if report.failures else 0
 
 
-def build(folder: Path, report: Report) -> Site:
+def build(folder: Path, report: Report, engine: Engine) -> Site:
     """The site, not yet started, and what it consists of."""
     report.heading("Mailreeve: first light")
     report.tell(
@@ -71,13 +82,13 @@ def build(folder: Path, report: Report) -> Site:
     )
     store: StoreName = "redis" if (tree.ROOT / "usr/bin/redis-server").exists() else "sqlite"
     keys = make_keys("example.org", folder / "keys")
-    site = Site(folder, rules=SHIPPED_RULES, keys=keys, store=store, zone=BANK.zone)
+    site = Site(folder, rules=SHIPPED_RULES, keys=keys, store=store, engine=engine, zone=BANK.zone)
     where = {
         "folder": str(folder),
         "DNS": f"{site.dns.address}, zones of example.org (ours) and bank.example",
         "keys": f"mailreeve keys new example.org: {len(keys.entries)} keys, records pasted into DNS",
         "policyd": "mailreeve policyd, at mailreeve/policy.sock there",
-        "milter": "mailreeve milter, at mailreeve/milter.sock there",
+        "milter": f"mailreeve milter, at mailreeve/milter.sock there, engine {engine}",
         "limits": f"in Redis, port {site.redis.port}"
         if site.redis
         else "in the embedded store: no Redis here",

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.lab.daemons import Engine
 from tests.lab.process import wait_until
 from tests.lab.tree import REPOSITORY
 
@@ -30,10 +31,11 @@ def commands() -> Iterator[str]:
             yield path.read_text(errors="replace")
 
 
-def test_the_demo_plays_five_scenes_as_told() -> None:
+def test_the_demo_plays_five_scenes_as_told(engine: Engine) -> None:
     """It ends with 0 after all five, and nothing of it runs or lies there afterwards."""
+    command = [*COMMAND, "--engine", engine]
     done = subprocess.run(
-        COMMAND, cwd=REPOSITORY, capture_output=True, text=True, timeout=SECONDS, check=False
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=SECONDS, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.findall(r"^(\d)\. ", done.stdout, re.MULTILINE) == ["1", "2", "3", "4", "5"]
