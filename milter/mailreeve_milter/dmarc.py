@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+import msgspec
+
 from mailreeve_milter.dmarc_discovery import Discovery, DmarcRecords, Policy, SuffixList, TreeWalk
 from mailreeve_milter.dmarc_record import Disposition, DmarcRecord
 from mailreeve_policyd.authres import MethodResult
@@ -78,7 +80,7 @@ def _compared(walked: DmarcOutcome, listed: DmarcOutcome) -> DmarcOutcome:
         return walked
     told = f"{listed.result.result}, {_describe(listed.policy)}"
     reason = f"the public suffix list says {told}; {walked.result.reason}, {_describe(walked.policy)}"
-    return replace(walked, result=replace(walked.result, reason=reason))
+    return replace(walked, result=msgspec.structs.replace(walked.result, reason=reason))
 
 
 def _describe(policy: Policy | None) -> str:

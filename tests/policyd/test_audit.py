@@ -17,9 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailreeve_policyd.audit import AuditLog, FileSink, Signature, StreamSink, open_audit_log
-from mailreeve_policyd.audit_record import MAX_LINE_OCTETS, AuditRecord
+from mailreeve_policyd.audit_line import MAX_LINE_OCTETS
+from mailreeve_policyd.audit_record import AuditRecord
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.config import parse_configuration
+from mailreeve_policyd.escape import escape
 from mailreeve_policyd.smtp import EnhancedStatus, Reply, Stage, parse_domain, parse_mailbox
 from mailreeve_policyd.transaction import Envelope, Evidence, Session, Tls, Transaction, parse_address
 from mailreeve_policyd.verdict import Action, AddHeader, LimitUsage, RemoveHeader, Verdict
@@ -307,6 +309,61 @@ def test_text_of_the_wire_is_escaped() -> None:
     assert sink.records[0]["helo"] == r"a\x1b[31m\xff\u2028b"
 
 
+AWKWARD = '"\\\x7f\x1b\n\udc80\u00e9\u2028 ab'
+"""What JSON escapes, what escape.py escapes, what both do, and what neither does."""
+
+
+@given(
+    st.text(AWKWARD, max_size=20) | st.sampled_from(["x" * 255, "x" * 256, "x" * 254 + "\n", "\x7f"]),
+    st.text("ab ", max_size=40),
+)
+@settings(max_examples=100)
+def test_one_awkward_text_is_escaped_and_the_others_stay(awkward: str, plain: str) -> None:
+    """A line is looked at as a whole: wherever in it the one text stands, nothing else changes."""
+    sink = Lines()
+    bob, alice = parse_mailbox(plain), parse_mailbox(awkward)
+    for helo, login, sender, recipient in ((awkward, plain, bob, alice), (plain, awkward, alice, bob)):
+        transaction = Transaction(
+            Stage.RCPT,
+            Session(helo_name=helo, sasl_username=login),
+            Envelope(sender),
+            recipient=recipient,
+            evidence=Evidence((MethodResult("spf", "pass", {helo: login}, helo),)),
+        )
+        audit_to(sink).decision(transaction, Verdict(Action.CONTINUE, Stage.RCPT), SPENT)
+        record = sink.records[-1]
+
+        assert (record["helo"], record["login"]) == (escape(helo), escape(login))
+        assert (record["sender"], record["recipients"]) == (escape(str(sender)), [escape(str(recipient))])
+        assert record["results"] == [
+            {
+                "method": "spf",
+                "result": "pass",
+                "properties": {escape(helo): escape(login)},
+                "reason": escape(helo),
+            }
+        ]
+        assert "truncated" not in record
+
+
+def test_lists_are_cut_where_every_text_is_plain() -> None:
+    """32 entries of each, and only recipients that are missing make a line a truncated one."""
+    sink = Lines()
+    mailboxes = (parse_mailbox("a@b.example"),) * 33
+    for envelope in (Envelope(None, mailboxes), Envelope(None)):
+        audit_to(sink).decision(
+            Transaction(Stage.DATA, Session(), envelope),
+            Verdict(Action.CONTINUE, Stage.DATA, unknown=("spf",) * 33, skipped=("x",) * 32),
+            SPENT,
+        )
+
+    counts = [
+        (len(one.get("recipients", ())), len(one["unknown"]), len(one["skipped"])) for one in sink.records
+    ]
+    assert counts == [(32, 32, 32), (0, 32, 32)]
+    assert [one.get("truncated", False) for one in sink.records] == [True, False]
+
+
 # -- where lines go ---------------------------------------------------------------------------------------
 
 
@@ -376,17 +433,32 @@ def file_size_limit(octets: int) -> Iterator[None]:
 
 
 def test_a_rotated_file_is_opened_anew(tmp_path: Path) -> None:
-    """The next line goes to the file that has the name now, whether logrotate made one or not."""
-    path = tmp_path / "audit.jsonl"
-    sink = FileSink(path)
+    """Lines go to the file that has the name, whether logrotate made one or not: within a second."""
+    path, now = tmp_path / "audit.jsonl", [7.0]
+    sink = FileSink(path, lambda: now[0])
     sink.write(b"1\n")
     path.rename(tmp_path / "audit.jsonl.1")
+    now[0] += 0.5
     sink.write(b"2\n")
-    sink.reopen()
+    now[0] += 0.5
     sink.write(b"3\n")
 
+    assert (tmp_path / "audit.jsonl.1").read_bytes() == b"1\n2\n"
+    assert path.read_bytes() == b"3\n"
+    sink.reopen()
+
+
+def test_a_signal_has_a_rotated_file_opened_at_once(tmp_path: Path) -> None:
+    """SIGUSR1 comes to `reopen`: no line is written to the old file afterwards."""
+    path = tmp_path / "audit.jsonl"
+    sink = FileSink(path, lambda: 7.0)
+    sink.write(b"1\n")
+    path.rename(tmp_path / "audit.jsonl.1")
+    sink.reopen()
+    sink.write(b"2\n")
+
     assert (tmp_path / "audit.jsonl.1").read_bytes() == b"1\n"
-    assert path.read_bytes() == b"2\n3\n"
+    assert path.read_bytes() == b"2\n"
     sink.reopen()
 
 
