@@ -7,8 +7,9 @@ that of DESIGN.md section 3. RFC 5321 section 4.2 (codes), RFC 3463 (enhanced co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from mailreeve_milter.message import HeaderField
 from mailreeve_policyd.escape import ELLIPSIS, escape
@@ -30,24 +31,21 @@ class Answer(Enum):
     DISCARD = "discard"
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True, gc=False):
     """An answer; `reply` stands with REJECT and TEMPFAIL alone."""
 
     answer: Answer
     reply: Reply | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InsertHeader:
+class InsertHeader(msgspec.Struct, frozen=True, gc=False):
     """A field to insert; `index` 0 is the top of the message, above the MTA's own Received."""
 
     field: HeaderField
     index: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What becomes of a message, in the order in which an engine does it.
 
     Removals stand highest occurrence first, so that none moves the next. Insertions all go to the top:

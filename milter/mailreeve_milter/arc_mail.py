@@ -7,8 +7,10 @@ is the room arc/'s (RFC 8617).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from mailreeve_milter.arc import SEALED_BODY, ChainOutcome, seal_message, start_chain_verification
 from mailreeve_milter.dkim import SigningKey

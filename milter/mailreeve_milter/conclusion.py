@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from mailreeve_milter.answers import FAILED, TOO_MANY_FORGED, Answer, Outcome, respond
 from mailreeve_milter.edits import (

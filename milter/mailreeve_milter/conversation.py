@@ -8,7 +8,8 @@ the stages; what each action comes to at each of them stands in answers.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from mailreeve_milter.answers import CONTINUE, TOO_MANY, Outcome, Response, respond
 from mailreeve_milter.conclusion import conclude, give_up

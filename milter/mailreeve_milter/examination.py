@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from mailreeve_milter import dmarc
 from mailreeve_milter.arc_mail import ArcOptions, MessageChain

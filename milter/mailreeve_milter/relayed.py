@@ -7,7 +7,8 @@ further one because the field above names a relay as its client. So nothing that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from mailreeve_milter.message import HeaderField
 from mailreeve_milter.received import parse_received

@@ -7,8 +7,9 @@ ones cannot be asked for more. A missing macro is "not said", never an error.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Session, Tls, parse_address

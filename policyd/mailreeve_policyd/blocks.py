@@ -9,7 +9,9 @@ the one before is over. So the memory is one session and one message. Knows no w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from mailreeve_policyd.smtp import Mailbox, Stage
 from mailreeve_policyd.transaction import Evidence, IPAddress, Transaction

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cache
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from mailreeve_policyd.audit import AuditLog
 from mailreeve_policyd.blocks import Blocks, Gather

@@ -1,15 +1,16 @@
 """What the rules say of a transaction before any limit is asked: the words between rules/ and policy.py.
 
-Knows no rules language and no store.
+Knows no rules language and no store. Structs, as the values of transaction.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import Protocol
+
+import msgspec
 
 from mailreeve_policyd.limits import Charge
 from mailreeve_policyd.smtp import Reply, Stage
@@ -24,8 +25,7 @@ class OnUnknown(Enum):
     IGNORE = "ignore"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """A rule's decision. `reply` stands with DEFER and REJECT, `reason` with HOLD and DISCARD."""
 
     stage: Stage
@@ -35,8 +35,7 @@ class Decision:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
+class Remark(msgspec.Struct, frozen=True, gc=False):
     """What a rule does that decides nothing: a header field to add, or else a warning."""
 
     rule: str
@@ -44,8 +43,7 @@ class Remark:
     warning: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True, gc=False):
     """How long until a request could pass; `longest` is None where no wait helps."""
 
     longest: timedelta | None
@@ -67,8 +65,7 @@ class Consequence(Protocol):
         """The remark, where there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(msgspec.Struct, frozen=True, gc=False):
     """A limit that applies and waits for the store's answer; `position` is the rule's in its block."""
 
     position: int
@@ -76,8 +73,7 @@ class Pending:
     consequence: Consequence
 
 
-@dataclass(frozen=True, slots=True)
-class BlockJudgement:
+class BlockJudgement(msgspec.Struct, frozen=True, gc=False):
     """One stage's rules down to the first that decides whatever the limits say (`decision`)."""
 
     stage: Stage
@@ -87,8 +83,7 @@ class BlockJudgement:
     decision: Decision | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True, gc=False):
     """The rules of all stages that have some, in their order. `unknown` names facts that a rule needed."""
 
     blocks: tuple[BlockJudgement, ...]
@@ -112,8 +107,7 @@ class Outcome(Enum):
     NOT_REACHED = "not reached"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, gc=False):
     """One rule of a decision, for a person. `detail` is printable: the facts that it asked, or the usage."""
 
     stage: Stage

@@ -7,9 +7,11 @@ order in which exceeded limits win, section 5 the promises that it keeps for the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from operator import attrgetter
+
+import msgspec
+from msgspec.structs import replace
 
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.facts import Door
@@ -39,8 +41,7 @@ STORE_AWAY = Reply(451, EnhancedStatus(4, 3, 0), "Temporary failure, please try 
 _LETTING = (Action.DISCARD, Action.HOLD)
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(msgspec.Struct, frozen=True, gc=False):
     """A verdict and the rules that led to it, in their order."""
 
     verdict: Verdict
@@ -109,8 +110,7 @@ def _in_order(stages: Iterable[Stage] | None, transaction: Transaction) -> list[
     return [transaction.stage] if stages is None else sorted(stages, key=_POSITION)
 
 
-@dataclass(frozen=True, slots=True)
-class _Settled:
+class _Settled(msgspec.Struct, frozen=True, gc=False):
     """A verdict whose remarks still stand with their rules."""
 
     verdict: Verdict
@@ -121,8 +121,7 @@ class _Settled:
         return self.verdict.action.refuses
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
+class _Block(msgspec.Struct, frozen=True, gc=False):
     """A block with its limits that are exceeded, and the store's answers to them."""
 
     judged: BlockJudgement

@@ -8,6 +8,8 @@ from enum import Enum
 from functools import lru_cache, total_ordering
 from typing import NewType
 
+import msgspec
+
 from mailreeve_policyd.errors import ProtocolError
 
 MAX_DOMAIN_OCTETS = 253
@@ -88,8 +90,7 @@ def is_under(name: Domain, ancestor: Domain) -> bool:
     return name == ancestor or name.endswith("." + ancestor)
 
 
-@dataclass(frozen=True, slots=True)
-class Mailbox:
+class Mailbox(msgspec.Struct, frozen=True, gc=False):  # as the values of transaction.py
     """An address of the envelope or of a From field (RFC 5321 section 4.1.2).
 
     `text` is the address as it was given, without angle brackets. `domain` is None where there is

@@ -1,14 +1,20 @@
 """Transaction: one mail transaction as far as it has come, a frozen snapshot with its stage.
 
 Both doors make it, the rules and limits read it. It knows no wire and asks no network.
+
+The values that are made anew for each message or step are msgspec.Structs: a frozen dataclass of fifteen
+fields takes fifteen times as long to make, and changing one of them (`msgspec.structs.replace`) twenty-five
+times. They hold no cycles, so that the garbage collector need not look at them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import msgspec
 
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.smtp import Domain, Mailbox, Stage
@@ -32,8 +38,7 @@ def parse_address(text: str) -> IPAddress | None:
     return address
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
+class Tls(msgspec.Struct, frozen=True, gc=False):
     """What is known of the client's TLS session; each None where the door does not say."""
 
     protocol: str | None = None
@@ -56,8 +61,7 @@ class Relayed:
     problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(msgspec.Struct, frozen=True, gc=False):
     """The SMTP session: who is connected. None is "not there" or "not said", never "".
 
     `client_address` is None where the client is none of the network, or nobody said who it is;
@@ -83,16 +87,14 @@ class Session:
     is_local_submission: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """RFC 5321 section 2.3.1. `reverse_path` is None for `<>`; recipients are those accepted so far."""
 
     reverse_path: Mailbox | None
     recipients: tuple[Mailbox, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True, gc=False):
     """What authentication found. `results` in the order in which RFC 8601 would have them written.
 
     In the policy daemon only spf (both identities) and iprev can stand here; `author`, `dkim_domains`
@@ -118,8 +120,7 @@ class Evidence:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(msgspec.Struct, frozen=True, gc=False):
     """One moment of a mail transaction.
 
     `envelope` is None before MAIL. `recipient` is the one that is asked about at rcpt, afterwards the
@@ -137,6 +138,6 @@ class Transaction:
     size: int | None = None
     queue_id: str | None = None
     instance: str | None = None
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = {}
     evidence: Evidence | None = None
     message_id: str | None = None

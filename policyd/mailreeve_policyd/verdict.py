@@ -1,10 +1,11 @@
-"""Action, Verdict, Edit: what was decided, in no door's words."""
+"""Action, Verdict, Edit: what was decided, in no door's words. Structs, as the values of transaction.py."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
+
+import msgspec
 
 from mailreeve_policyd.smtp import Reply, Stage
 
@@ -28,16 +29,14 @@ class Action(Enum):
         return self is Action.DEFER or self is Action.REJECT
 
 
-@dataclass(frozen=True, slots=True)
-class AddHeader:
+class AddHeader(msgspec.Struct, frozen=True, gc=False):
     """A header field to add: a name of RFC 5322 section 3.6.8 and an unfolded value of one line."""
 
     name: str
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveHeader:
+class RemoveHeader(msgspec.Struct, frozen=True, gc=False):
     """Remove the `occurrence`th field (from 1, top down) of this name, whatever its case."""
 
     name: str
@@ -47,8 +46,7 @@ class RemoveHeader:
 Edit = AddHeader | RemoveHeader
 
 
-@dataclass(frozen=True, slots=True)
-class LimitUsage:
+class LimitUsage(msgspec.Struct, frozen=True, gc=False):
     """What a limit answered for one transaction, for the record.
 
     `used` counts what was let through in the period, this transaction included if it was charged.
@@ -64,8 +62,7 @@ class LimitUsage:
     degraded: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What was decided at `stage`, and by which rule.
 
     `rule` is None where nothing decided. `reply` stands with DEFER and REJECT, `reason` with HOLD and

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.errors import ConfigError
@@ -66,7 +67,7 @@ def moment(stage: Stage = Stage.RCPT, instance: str | None = "1a.b.0", **given: 
         client_address=parse_address(client) if client else None,
         helo_name=given.pop("helo", None),
         sasl_username=given.pop("login", None),
-        **{name: given.pop(name) for name in tuple(given) if name in Session.__dataclass_fields__},
+        **{name: given.pop(name) for name in tuple(given) if name in Session.__struct_fields__},
     )
     recipient = parse_mailbox(given.pop("recipient")) if "recipient" in given else None
     envelope = Envelope(parse_path(given.pop("sender", "")), (recipient,) if recipient else ())

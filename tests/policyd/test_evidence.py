@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
+
+from msgspec.structs import replace
 
 from mailreeve_policyd.evidence import ENVELOPE_NEEDS, gather_envelope_evidence
 from mailreeve_policyd.facts import FACTS

@@ -6,7 +6,6 @@ Every fact of the catalogue can be given; a test gives each one and reads it bac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.errors import ProtocolError
@@ -32,7 +31,7 @@ _RESULTS = {
     "iprev": ("iprev", {}), "dkim": ("dkim", {}), "dmarc": ("dmarc", {}),
 }  # fmt: skip
 
-_SESSION = frozenset(field.name for field in fields(Session))
+_SESSION = frozenset(Session.__struct_fields__)
 
 
 def transaction_from(givens: tuple[Given, ...], scope: Scope) -> Transaction:
