@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from mailreeve_milter.encoded_words import decode_words
 from mailreeve_milter.message import HeaderField
@@ -26,8 +27,7 @@ MAX_COMMENT_DEPTH = 20
 """Comments in comments."""
 
 
-@dataclass(frozen=True, slots=True)
-class Author:
+class Author(msgspec.Struct, frozen=True, gc=False):
     """Who wrote a message.
 
     `mailbox` is the first of its authors, who all have one domain; else None, and `problem` says why.
@@ -49,7 +49,7 @@ def extract_author(fields: Sequence[HeaderField]) -> Author:
     Groups, routes and obsolete forms (RFC 5322 section 4.4), apart from dots in display names, are no
     author.
     """
-    found = [field for field in fields if _is_from(field.name)]
+    found = [field for field in fields if field.name[:1] in _FIRST_OF_FROM and _is_from(field.name)]
     if len(found) != 1:
         return Author(None, "no From field" if not found else f"{len(found)} From fields")
     try:
@@ -68,7 +68,7 @@ def parse_mailbox_list(value: bytes) -> tuple[Mailbox, ...]:
         raise ProtocolError("too long")
     plain = _PLAIN.fullmatch(value)
     if plain is not None:
-        local_part, host = plain[1].decode("ascii"), plain[2].decode("ascii")
+        local_part, host = (plain[1] or plain[3]).decode("ascii"), (plain[2] or plain[4]).decode("ascii")
         domain = parse_domain(host)
         if b"=?" in value:
             _forbid_hidden_addresses(value.decode("ascii"), frozenset({str(domain)}))
@@ -120,14 +120,16 @@ def _domain(text: str) -> str | None:
 
 
 def _single(mailboxes: tuple[Mailbox, ...]) -> Author:
-    domains = {mailbox.domain for mailbox in mailboxes}
-    if len(domains) > 1:
-        return Author(None, f"From: {len(domains)} author domains")
+    if len(mailboxes) > 1:
+        domains = {mailbox.domain for mailbox in mailboxes}
+        if len(domains) > 1:
+            return Author(None, f"From: {len(domains)} author domains")
     return Author(mailboxes[0])
 
 
 # What mail programs may take for From although it is not: other octets than a name's around it.
 _NOT_IN_NAMES = bytes(octet for octet in range(256) if not 33 <= octet <= 126)
+_FIRST_OF_FROM = frozenset(bytes([octet]) for octet in b"Ff" + _NOT_IN_NAMES)
 
 
 def _is_from(name: bytes) -> bool:
@@ -135,10 +137,11 @@ def _is_from(name: bytes) -> bool:
 
 
 # What nearly all From values are, and reads as the grammar below would have it: a name of atoms and dots,
-# or one in quotes without anything special in it, and an address of atoms
+# or one in quotes without anything special in it, and an address of atoms; or that address alone
+_ADDR_SPEC = rb"([A-Za-z0-9_+=-]+(?:\.[A-Za-z0-9_+=-]+)*)@([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*)"
 _PLAIN = re.compile(
-    rb"[ \t]*(?:[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.]+[ \t]+)*(?:\"[A-Za-z0-9_.,' -]*\"[ \t]*)?"
-    rb"<([A-Za-z0-9_+=-]+(?:\.[A-Za-z0-9_+=-]+)*)@([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*)>[ \t]*"
+    rb"[ \t]*(?:(?:[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.]+[ \t]+)*(?:\"[A-Za-z0-9_.,' -]*\"[ \t]*)?"
+    rb"<" + _ADDR_SPEC + rb">|" + _ADDR_SPEC + rb")[ \t]*"
 )
 # FWS = ([*WSP CRLF] 1*WSP); a line that does not go on with white space ends the field for some readers
 _FOLD = re.compile(r"\r\n(?=[ \t])")
