@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import resource
 import socket
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown
 from mailreeve_policyd.launch import generation_of, load_as_the_daemon, load_rules, log_to_stderr
 from mailreeve_policyd.limits_open import open_store
+from mailreeve_policyd.peer import Bounds
 from mailreeve_policyd.policy import Policy
+from mailreeve_policyd.resolver import Resolver
 from mailreeve_policyd.resolver_dns import BudgetResolver, open_resolver
 from mailreeve_policyd.rules import Ruleset
 from mailreeve_policyd.rules.networks import NetworkSet
@@ -34,6 +38,10 @@ log = logging.getLogger(__name__)
 
 SPARE_DESCRIPTORS = 200
 """Beside those of the connections: stores (one a thread that waits for Redis), DNS, files."""
+
+COLLECT_AFTER = 50_000
+"""Objects with references that come on top before the garbage collector looks: Python's 700 are two batches
+of requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +79,22 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
     _raise_descriptor_limit(settings.policyd.max_connections + SPARE_DESCRIPTORS)
     audit = open_audit_log(configuration, "policyd")
     store = open_store(configuration)
+    resolver = open_resolver(configuration)
     door = PolicyDoor(
         policy=Policy(loaded.ruleset, store, Door.POLICY, OnUnknown(settings.on_unknown)),
         needs=loaded.ruleset.needs,
         decides=configuration.stages("policyd"),
-        gather=_gatherer(configuration),
+        gather=_gatherer(configuration, resolver),
         audit=audit,
     )
-    server = PolicyServer(sockets, door.connection, settings.policyd.max_connections)
+    server = PolicyServer(
+        sockets,
+        door,
+        settings.policyd.max_connections,
+        Bounds(settings.policyd.idle_timeout_seconds, settings.policyd.request_timeout_seconds),
+        begin_thread=lambda: resolver.never_wait_in(threading.get_ident()),
+    )
+    _spare_the_collector()
     worker.serving(server.retire, audit.reopen)
     try:
         server.serve()
@@ -86,10 +102,15 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
         store.close()
 
 
-def _gatherer(configuration: Configuration) -> Gather:
-    resolver = open_resolver(configuration)
-    seconds = configuration.settings.dns.message_budget_seconds
+def _spare_the_collector() -> None:
+    """What was loaded stays for good, and a request leaves no cycles: both are looked at rarely."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
 
+
+def _gatherer(configuration: Configuration, resolver: Resolver) -> Gather:
+    seconds = configuration.settings.dns.message_budget_seconds
     relays = NetworkSet(configuration.relay_networks)
 
     def gather(transaction: Transaction, needs: frozenset[str]) -> Evidence:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
@@ -17,6 +18,8 @@ from msgspec.structs import replace
 from mailreeve_policyd.audit import AuditLog
 from mailreeve_policyd.blocks import Blocks, Gather
 from mailreeve_policyd.postfix import DUNNO, format_answer, parse_transaction
+from mailreeve_policyd.question import Question
+from mailreeve_policyd.resolver import NotAtHandError
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Verdict
@@ -33,6 +36,11 @@ class Decider(Protocol):
 
     def decide(self, transaction: Transaction, stages: tuple[Stage, ...]) -> Verdict:
         """Run these blocks, in order, as one decision and one charge."""
+
+    def decide_each(
+        self, questions: Sequence[tuple[Transaction, tuple[Stage, ...]]]
+    ) -> Sequence[Verdict | Exception]:
+        """As `decide` for each; a bug that one meets is its answer."""
 
 
 class PolicyDoor:
@@ -59,21 +67,124 @@ class PolicyDoor:
         """For one new connection of Postfix."""
         return PolicyConnection(self)
 
+    def answer_each(self, questions: Sequence[Question[PolicyConnection]]) -> None:
+        """Answer the questions of several connections, with one call of the limit store: see Answerer."""
+        deciding: list[tuple[Question[PolicyConnection], Asked]] = []
+        for question in questions:
+            try:
+                asked = question.connection.ask(question.attributes)
+            except NotAtHandError:
+                question.wait_for = question.connection.gather
+            except Exception as error:  # noqa: BLE001 -- the server tells whose it is
+                question.error = error
+            else:
+                if isinstance(asked, Asked):
+                    deciding.append((question, asked))
+                else:
+                    question.answer = asked
+        if not deciding:
+            return
+        verdicts = self.policy.decide_each([(asked.transaction, asked.stages) for _, asked in deciding])
+        for (question, asked), verdict in zip(deciding, verdicts, strict=True):
+            _conclude(question, asked, verdict)
+
+
+def _conclude(question: Question[PolicyConnection], asked: Asked, verdict: Verdict | Exception) -> None:
+    if isinstance(verdict, Exception):
+        question.error = verdict
+        return
+    try:
+        question.answer = question.connection.conclude(asked, verdict)
+    except Exception as error:  # noqa: BLE001 -- as above
+        question.error = error
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request that is to be decided: by these blocks. Times are the stopwatch's."""
+
+    transaction: Transaction
+    stages: tuple[Stage, ...]
+    started: float
+    gathered: float = 0.0
+
 
 class PolicyConnection:
     """One policy connection. Its requests are answered one after another."""
 
+    __slots__ = ("_blocks", "_door", "_gathering", "_trouble")
+
     def __init__(self, door: PolicyDoor) -> None:
         self._door = door
         self._blocks = Blocks(door.decides)
+        self._gathering: Asked | None = None
+        self._trouble: Exception | None = None
 
     def answer(self, attributes: Mapping[str, str]) -> bytes:
-        """The answer to one request, decided and recorded.
+        """The answer to one request, decided and recorded, in a thread that may wait for DNS.
 
         Raises:
             ProtocolError: the request is none. The connection is closed without an answer, as it is
                 for any other exception, which is a bug of ours.
         """
+        asked = self.ask(attributes)
+        if not isinstance(asked, Asked):
+            return asked
+        return self.conclude(asked, self._door.policy.decide(asked.transaction, asked.stages))
+
+    def ask(self, attributes: Mapping[str, str]) -> Asked | bytes:
+        """What a request wants to have decided, with its evidence; or its answer, where that is nothing.
+
+        Raises:
+            NotAtHandError: DNS must be asked, and this thread does not wait for it. Another one calls
+                `gather`, and then this is asked again.
+            ProtocolError: the request is none.
+        """
+        asked = self._gathering or self._begin(attributes)
+        if not isinstance(asked, Asked):
+            return asked
+        self._gathering = asked
+        if self._trouble is not None:
+            raise self._trouble
+        door = self._door
+        if not asked.gathered:
+            needs = door.needs(asked.stages)
+            asked.transaction = self._blocks.with_evidence(asked.transaction, needs, door.gather)
+            asked.gathered = door.stopwatch()
+        self._gathering = None
+        return asked
+
+    def gather(self) -> None:
+        """Look up the evidence that `ask` could not wait for. Never raises: `ask` will."""
+        asked, door = self._gathering, self._door
+        if asked is None:
+            return
+        try:
+            needs = door.needs(asked.stages)
+            asked.transaction = self._blocks.with_evidence(asked.transaction, needs, door.gather)
+        except Exception as error:  # noqa: BLE001 -- as it says
+            self._trouble = error
+        asked.gathered = door.stopwatch()
+
+    def conclude(self, asked: Asked, verdict: Verdict) -> bytes:
+        """The octets of the answer; it is remembered and recorded."""
+        door, transaction = self._door, asked.transaction
+        answer = format_answer(verdict, transaction.stage)
+        if not answer.too_early:
+            self._blocks.remember(transaction, asked.stages, verdict)
+        if answer.skipped:
+            skipped = tuple(dict.fromkeys((*verdict.skipped, *answer.skipped)))
+            verdict = replace(verdict, edits=answer.prepended, skipped=skipped)
+        done = door.stopwatch()
+        spent = {
+            "total": done - asked.started,
+            "evidence": asked.gathered - asked.started,
+            "decision": done - asked.gathered,
+        }
+        door.audit.decision(transaction, verdict, spent)
+        return answer.octets
+
+    def _begin(self, attributes: Mapping[str, str]) -> Asked | bytes:
         started = self._door.stopwatch()
         transaction = parse_transaction(attributes)
         if transaction is None:
@@ -82,25 +193,7 @@ class PolicyConnection:
         refusal = self._blocks.refusal
         if refusal is not None and transaction.stage is Stage.RCPT:
             return self._repeat(transaction, refusal, started)
-        if not stages:
-            return DUNNO
-        return self._decide(transaction, stages, started)
-
-    def _decide(self, transaction: Transaction, stages: tuple[Stage, ...], started: float) -> bytes:
-        door = self._door
-        transaction = self._blocks.with_evidence(transaction, door.needs(stages), door.gather)
-        gathered = door.stopwatch()
-        verdict = door.policy.decide(transaction, stages)
-        answer = format_answer(verdict, transaction.stage)
-        if not answer.too_early:
-            self._blocks.remember(transaction, stages, verdict)
-        if answer.skipped:
-            skipped = tuple(dict.fromkeys((*verdict.skipped, *answer.skipped)))
-            verdict = replace(verdict, edits=answer.prepended, skipped=skipped)
-        done = door.stopwatch()
-        spent = {"total": done - started, "evidence": gathered - started, "decision": done - gathered}
-        door.audit.decision(transaction, verdict, spent)
-        return answer.octets
+        return Asked(transaction, stages, started) if stages else DUNNO
 
     def _repeat(self, transaction: Transaction, refusal: Verdict, started: float) -> bytes:
         answer = format_answer(refusal, transaction.stage)

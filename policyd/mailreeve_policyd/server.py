@@ -1,176 +1,275 @@
-"""The sockets and threads of the policy daemon. Knows how requests are cut, and not what they mean.
+"""The sockets of the policy daemon: an event loop a process. Knows how requests are cut, not what they mean.
 
-A thread a connection: measured, as fast as an event loop here, and no step has to be written twice. A
-connection ends without an answer where the peer breaks the protocol and where our own code fails: the
-protocol knows no error answer, and Postfix then tries again and at last does its default_action.
+What is ready at one moment is answered together, so that all of it is one transaction of the limit store, and
+what blocks for long is left to another thread (relief.py). A connection ends without an answer where the
+peer breaks the protocol and where our own code fails: the protocol knows no error answer, and Postfix then
+tries again and at last does its default_action.
 """
 
 from __future__ import annotations
 
 import logging
-import select
+import selectors
 import socket
-import struct
-import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar, cast
 
-from mailreeve_policyd.errors import ProtocolError
-from mailreeve_policyd.postfix import RequestParser
+from mailreeve_policyd.peer import Bounds, Peer
+from mailreeve_policyd.question import Answerer
+from mailreeve_policyd.relief import Relief
+from mailreeve_policyd.threads import Threads
 
 log = logging.getLogger(__name__)
 
-RECEIVE_OCTETS = 16_384
-"""Eight requests of Postfix; more than that is read in turns."""
+MAX_BATCH = 64
+"""Questions that are answered together: enough to share what a transaction costs, and few enough that the
+first does not wait for the last."""
 
-SEND_SECONDS = 30
-"""A peer that does not take its answers for so long is gone; Postfix itself waits 100 seconds for one."""
+MAX_WAITING = 100
+"""Threads that wait for DNS: as many as Postfix has smtpd processes by default."""
 
-PAUSE_MILLISECONDS = 1_000
+PAUSE_SECONDS = 1.0
 """Before accepting again when the system has no descriptor or memory for another connection."""
 
+SWEEP_SECONDS = 5.0
+"""How often connections are looked at for those whose time is over."""
 
-class Connection(Protocol):
-    """What answers on one connection, one request after another, in one thread."""
+SAY_AGAIN_SECONDS = 60.0
+"""Between two lines in the log that say that all connections are taken."""
 
-    def answer(self, attributes: Mapping[str, str]) -> bytes:
-        """The octets of the answer. ProtocolError, and anything else, closes without one."""
+ConnectionT = TypeVar("ConnectionT")
 
 
-class PolicyServer:
+@dataclass(slots=True)
+class _Wake:
+    """A socket that is written to when the loop is to look around."""
+
+    inner: socket.socket
+    outer: socket.socket
+
+
+class PolicyServer(Generic[ConnectionT]):
     """Serves listening, non-blocking sockets until it is told to retire; then ends what is under way.
 
-    `open_connection` is called for each connection. At most `max_connections` are served at once;
-    further ones wait in the listening sockets' backlog.
+    At most `max_connections` are served at once; further ones wait in the listening sockets' backlog.
+    `begin_thread` is called in each thread that may call `answerer.answer_each`.
     """
 
     def __init__(
         self,
         listeners: Sequence[socket.socket],
-        open_connection: Callable[[], Connection],
+        answerer: Answerer[ConnectionT],
         max_connections: int,
-        pause_milliseconds: int = PAUSE_MILLISECONDS,
+        bounds: Bounds = Bounds(),  # noqa: B008 -- it is frozen
+        *,
+        begin_thread: Callable[[], None] = lambda: None,
+        pause_seconds: float = PAUSE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._answerer = answerer
         self._listeners = tuple(listeners)
-        self._open_connection = open_connection
         self._max_connections = max_connections
-        self._pause_milliseconds = pause_milliseconds
-        self._lock = threading.Lock()
-        self._served: dict[socket.socket, threading.Thread] = {}
-        self._retiring = False
-        self._wake, self._wake_end = socket.socketpair()
-        self._wake.setblocking(False)
-        self._wake_end.setblocking(False)
+        self._bounds = bounds
+        self._pause_seconds = pause_seconds
+        self._clock = clock
+        self._selector = selectors.DefaultSelector()
+        self._peers: set[Peer[ConnectionT]] = set()
+        self._asking: deque[Peer[ConnectionT]] = deque()
+        self._is_accepting = False
+        self._accept_at = 0.0
+        self._sweep_at = clock() + self._sweep_seconds
+        self._said_full_at = float("-inf")
+        self._is_retiring = False
+        self._is_draining = False
+        self._posted: deque[Callable[[], None]] = deque()
+        self._wake = _Wake(*socket.socketpair())
+        self._relief = Relief(self, begin_thread)
+        self._threads = Threads("dns", MAX_WAITING, self._post)
 
     def serve(self) -> None:
         """Accept and answer, until `retire` was called and the last connection has ended."""
-        while not self._retiring:
-            self._accept_ready()
-        self._drain()
-        self._wake.close()
-        self._wake_end.close()
+        for one in (self._wake.inner, self._wake.outer):
+            one.setblocking(False)
+        self._selector.register(self._wake.inner, selectors.EVENT_READ)
+        try:
+            self._relief.run()
+        finally:
+            for peer in self._peers:
+                peer.socket.close()
+            self._selector.close()
+            self._wake.inner.close()
+            self._wake.outer.close()
 
     def retire(self) -> None:
         """Accept no more, answer what was received, close. Returns at once; from any thread."""
-        self._retiring = True
-        self._wake_up()
+        self._is_retiring = True
+        self.wake()
 
-    # -- accepting -----------------------------------------------------------------------------------
+    # -- what relief.Relief calls ---------------------------------------------------------------------
 
-    def _accept_ready(self) -> None:
-        """Wait for the next connection, and for a place for it."""
-        has_place = len(self._served) < self._max_connections
-        for descriptor in _readable((self._wake, *(self._listeners if has_place else ()))):
-            if descriptor == self._wake.fileno():
-                with suppress(BlockingIOError):
-                    self._wake.recv(4096)
-        if not has_place:
-            return
-        for listener in self._listeners:
-            if len(self._served) < self._max_connections and not self._accept(listener):
-                _readable((self._wake,), self._pause_milliseconds)
+    def next_work(self) -> Sequence[Peer[ConnectionT]] | None:
+        """See relief.Loop: the questions that are there, each as the peer that asks it."""
+        while True:
+            if self._is_retiring and not self._is_draining:
+                self._drain()
+            if self._is_draining and not self._peers:
+                return None
+            self._look()
+            if self._asking:
+                count = min(MAX_BATCH, len(self._asking))
+                return [self._asking.popleft() for _ in range(count)]
 
-    def _accept(self, listener: socket.socket) -> bool:
-        """Serve the next one, if another worker has not taken it. False if the system has no room."""
+    def do(self, work: Sequence[Peer[ConnectionT]]) -> None:
+        """See relief.Loop: answer them."""
+        questions = [peer.question for peer in work if peer.question is not None]
         try:
-            peer, _ = listener.accept()
+            self._answerer.answer_each(questions)
+        except Exception as error:  # noqa: BLE001 -- logged when they are told of
+            for question in questions:
+                question.error = question.error or error
+
+    def done(self, work: Sequence[Peer[ConnectionT]]) -> None:
+        """See relief.Loop: send the answers."""
+        now = self._clock()
+        for peer in work:
+            question = peer.question
+            if question is not None and question.wait_for is not None:
+                job, question.wait_for = question.wait_for, None
+                self._threads.run(job, partial(self._asking.append, peer))
+            elif peer.answered(now):
+                self._go_on(peer)
+            else:
+                self._forget(peer)
+
+    def wake(self) -> None:
+        """See relief.Loop."""
+        with suppress(OSError):  # full: it is awake; closed: it has ended
+            self._wake.outer.send(b"!")
+
+    def _post(self, callback: Callable[[Callable[[], None]], None], work: Callable[[], None]) -> None:
+        self._posted.append(partial(callback, work))
+        self.wake()
+
+    # -- looking around -------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Wait until there is something, unless questions wait for their turn, and take note of it."""
+        now = self._clock()
+        self._mind_listeners(now)
+        ready = self._selector.select(0 if self._asking else self._seconds_to_wait(now))
+        now = self._clock()
+        for key, _ in ready:
+            if isinstance(key.data, Peer):
+                self._hear(key.data, now)
+            elif key.fileobj is self._wake.inner:
+                with suppress(BlockingIOError):
+                    self._wake.inner.recv(4096)
+            else:
+                self._accept(cast(socket.socket, key.fileobj), now)  # as it was registered
+        while self._posted:
+            self._posted.popleft()()
+        if now >= self._sweep_at:
+            self._sweep(now)
+
+    def _seconds_to_wait(self, now: float) -> float | None:
+        times = [self._sweep_at] if self._peers else []
+        if not self._is_accepting and not self._is_draining and not self._is_full:
+            times.append(self._accept_at)
+        return max(0.0, min(times) - now) if times else None
+
+    def _hear(self, peer: Peer[ConnectionT], now: float) -> None:
+        """It has sent something, or takes what it was sent."""
+        if peer.question is not None:
+            self._watch(peer, 0)  # more than it may ask at a time: that can wait
+        elif peer.hear(now):
+            self._go_on(peer)
+        else:
+            self._forget(peer)
+
+    def _go_on(self, peer: Peer[ConnectionT]) -> None:
+        """Have its next question answered, if it has asked one; wait for what it does next."""
+        if not peer.ask():
+            self._forget(peer)
+        elif peer.question is not None:
+            self._asking.append(peer)
+        elif peer.wants != peer.watched:
+            self._watch(peer, peer.wants)
+
+    def _watch(self, peer: Peer[ConnectionT], wanted: int) -> None:
+        if not peer.watched:
+            self._selector.register(peer.socket, wanted, peer)
+        elif wanted:
+            self._selector.modify(peer.socket, wanted, peer)
+        else:
+            self._selector.unregister(peer.socket)
+        peer.watched = wanted
+
+    # -- connections ----------------------------------------------------------------------------------
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._peers) >= self._max_connections
+
+    @property
+    def _sweep_seconds(self) -> float:
+        return min(SWEEP_SECONDS, self._bounds.shortest / 4)
+
+    def _mind_listeners(self, now: float) -> None:
+        """Accept while there is a place."""
+        wanted = not (self._is_draining or self._is_full or now < self._accept_at)
+        if wanted == self._is_accepting:
+            return
+        self._is_accepting = wanted
+        for listener in self._listeners:
+            if wanted:
+                self._selector.register(listener, selectors.EVENT_READ)
+            else:
+                self._selector.unregister(listener)
+        if self._is_full and now - self._said_full_at >= SAY_AGAIN_SECONDS:
+            self._said_full_at = now
+            log.warning(
+                "all %d connections (policyd.max_connections) are taken: further ones wait",
+                self._max_connections,
+            )
+
+    def _accept(self, listener: socket.socket, now: float) -> None:
+        """One connection, if another worker has not taken it: so those that come at once are shared out."""
+        if self._is_full or not self._is_accepting:
+            return
+        try:
+            accepted, _ = listener.accept()
         except (BlockingIOError, ConnectionError, InterruptedError):
-            return True
+            return
         except OSError as error:
             log.error("no further connection can be accepted: %s", error.strerror)  # noqa: TRY400 -- no bug
-            return False
-        thread = threading.Thread(target=self._serve_connection, args=(peer,), name="policy", daemon=True)
-        with self._lock:
-            self._served[peer] = thread
-        try:
-            thread.start()
-        except RuntimeError:  # "can't start new thread"
-            log.error("no further thread can be started")  # noqa: TRY400 -- the system's trouble
-            self._forget(peer)
-            return False
-        return True
+            self._accept_at = now + self._pause_seconds
+            return
+        peer = Peer(accepted, self._answerer.connection(), self._bounds, now)
+        self._peers.add(peer)
+        self._watch(peer, selectors.EVENT_READ)
 
-    def _wake_up(self) -> None:
-        with suppress(OSError):  # full: it is awake; closed: it has ended
-            self._wake_end.send(b"!")
+    def _forget(self, peer: Peer[ConnectionT]) -> None:
+        if peer.watched:
+            self._selector.unregister(peer.socket)
+            peer.watched = 0
+        self._peers.discard(peer)
+        peer.socket.close()
 
-    # -- ending --------------------------------------------------------------------------------------
+    def _sweep(self, now: float) -> None:
+        self._sweep_at = now + self._sweep_seconds
+        for peer in tuple(self._peers):
+            if peer.is_overdue(now):
+                self._forget(peer)
 
     def _drain(self) -> None:
-        """Let each connection's thread find the end of what was received: it answers that, and ends."""
-        with self._lock:
-            served = dict(self._served)
-            for peer in served:
-                with suppress(OSError):
-                    peer.shutdown(socket.SHUT_RD)
-        for thread in served.values():
-            thread.join()
-
-    def _forget(self, peer: socket.socket) -> None:
-        with self._lock:
-            was_full = len(self._served) >= self._max_connections
-            self._served.pop(peer, None)
-            peer.close()
-        if was_full:
-            self._wake_up()
-
-    # -- one connection ------------------------------------------------------------------------------
-
-    def _serve_connection(self, peer: socket.socket) -> None:
-        try:
-            _prepare(peer)
-            self._converse(peer)
-        except ProtocolError as error:
-            log.warning("a policy client was disconnected: %s", error)
-        except OSError as error:
-            log.info("a policy connection was lost: %s", error.strerror)
-        except Exception:
-            log.exception("a policy request was not answered: this is a bug")
-        finally:
-            self._forget(peer)
-
-    def _converse(self, peer: socket.socket) -> None:
-        connection = self._open_connection()
-        parser = RequestParser()
-        while octets := peer.recv(RECEIVE_OCTETS):
-            for attributes in parser.feed(octets):
-                peer.sendall(connection.answer(attributes))
-        if not parser.is_between_requests:
-            log.info("a policy client left in the middle of a request")
-
-
-def _prepare(peer: socket.socket) -> None:
-    peer.setblocking(True)
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
-    if peer.family != socket.AF_UNIX:
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a client's machine may vanish
-
-
-def _readable(sockets: Sequence[socket.socket], milliseconds: int | None = None) -> list[int]:
-    """The descriptors that can be read, or an empty list after that time. Not select(): it ends at 1024."""
-    poller = select.poll()
-    for one in sockets:
-        poller.register(one, select.POLLIN)
-    return [descriptor for descriptor, _ in poller.poll(milliseconds)]
+        """Let each connection find the end of what was received: it answers that, and ends."""
+        self._is_draining = True
+        self._mind_listeners(self._clock())
+        for peer in self._peers:
+            with suppress(OSError):
+                peer.socket.shutdown(socket.SHUT_RD)

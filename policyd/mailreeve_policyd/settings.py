@@ -52,6 +52,29 @@ class Policyd(_Section, frozen=True):
             ),
         ),
     ] = 1000
+    idle_timeout_seconds: Annotated[
+        float,
+        Meta(
+            ge=1.0,
+            le=86_400.0,
+            description=(
+                "A connection that asks nothing for so long is closed, so that clients that are gone do "
+                "not take up places. Longer than Postfix keeps one: smtpd_policy_service_max_idle (300s) "
+                "and smtpd_policy_service_max_ttl (1000s)."
+            ),
+        ),
+    ] = 3600.0
+    request_timeout_seconds: Annotated[
+        float,
+        Meta(
+            ge=1.0,
+            le=3600.0,
+            description=(
+                "A client that takes longer to send one request is disconnected. As long as Postfix itself "
+                "waits (smtpd_policy_service_timeout, 100s)."
+            ),
+        ),
+    ] = 100.0
 
 
 class Milter(_Section, frozen=True):

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.launch import log_to_stderr
 from mailreeve_policyd.listen import UnixAddress
 from mailreeve_policyd.privileges import Account, find_account
+from mailreeve_policyd.question import Question
 from mailreeve_policyd.server import PolicyServer
 from mailreeve_policyd.supervisor import DaemonSpec, Generation, run
 from mailreeve_policyd.worker import WorkerContext
@@ -34,8 +35,12 @@ class Word:
     def __init__(self, word: str) -> None:
         self._word = word
 
-    def answer(self, attributes: Mapping[str, str]) -> bytes:
-        return f"action={self._word} {os.getpid()} {os.getuid()}\n\n".encode()
+    def connection(self) -> None:
+        """It remembers nothing."""
+
+    def answer_each(self, questions: Sequence[Question[None]]) -> None:
+        for question in questions:
+            question.answer = f"action={self._word} {os.getpid()} {os.getuid()}\n\n".encode()
 
 
 def load(path: Path) -> Generation[Config]:
@@ -63,7 +68,7 @@ def serve(worker: WorkerContext, config: Config, sockets: Sequence[socket.socket
         raise ConfigError("serve", "word", "cannot start")
     if config.get("dies"):
         os._exit(3)
-    server = PolicyServer(sockets, lambda: Word(config["word"]), 100)
+    server = PolicyServer(sockets, Word(config["word"]), 100)
     retire = (lambda: None) if config.get("stuck") else server.retire
     worker.serving(retire, lambda: logging.getLogger().info("%s reopens", config["word"]))
     server.serve()

@@ -5,7 +5,7 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import pytest
 
 from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.listen import Address, InetAddress, UnixAddress, bind
+from mailreeve_policyd.peer import Bounds
+from mailreeve_policyd.question import Question
 from mailreeve_policyd.server import PolicyServer
 
 REQUEST = b"request=smtpd_access_policy\nprotocol_state=RCPT\nrecipient=%d\n\n"
@@ -22,6 +24,16 @@ TIMEOUT_SECONDS = 10.0
 
 class Echo:
     """Answers with the recipient; fails where the recipient says so."""
+
+    def connection(self) -> None:
+        """It remembers nothing."""
+
+    def answer_each(self, questions: Sequence[Question[None]]) -> None:
+        for question in questions:
+            try:
+                question.answer = self.answer(question.attributes)
+            except Exception as error:  # noqa: BLE001 -- as Answerer says
+                question.error = error
 
     def answer(self, attributes: Mapping[str, str]) -> bytes:
         recipient = attributes["recipient"]
@@ -48,9 +60,11 @@ class Gate(Echo):
 class Running:
     """A server in a thread of this process, at one address."""
 
-    def __init__(self, address: Address, make: Callable[[], Echo], max_connections: int) -> None:
+    def __init__(self, address: Address, answerer: Echo, max_connections: int, bounds: Bounds) -> None:
         self.listener = bind(address)
-        self.server = PolicyServer([self.listener.socket], make, max_connections, pause_milliseconds=5)
+        self.server = PolicyServer(
+            [self.listener.socket], answerer, max_connections, bounds, pause_seconds=0.005
+        )
         self.thread = threading.Thread(target=self.server.serve)
         self.thread.start()
 
@@ -72,9 +86,12 @@ class Running:
 
 @contextmanager
 def serving(
-    address: Address, make: Callable[[], Echo] = Echo, max_connections: int = 100
+    address: Address,
+    answerer: Echo | None = None,
+    max_connections: int = 100,
+    bounds: Bounds = Bounds(),  # noqa: B008 -- it is frozen
 ) -> Iterator[Running]:
-    running = Running(address, make, max_connections)
+    running = Running(address, answerer or Echo(), max_connections, bounds)
     try:
         yield running
     finally:
@@ -189,7 +206,7 @@ def test_connections_beyond_the_bound_wait_for_their_turn(unix: UnixAddress) -> 
 def test_a_retiring_server_answers_what_it_has_received_and_closes(unix: UnixAddress) -> None:
     """The request under way and those behind it are answered, then the connection ends."""
     gate = Gate()
-    with serving(unix, lambda: gate) as running, running.connect() as client:
+    with serving(unix, gate) as running, running.connect() as client:
         client.sendall(REQUEST % 1 + REQUEST % 2)
         assert gate.asked.wait(TIMEOUT_SECONDS)
         running.server.retire()
