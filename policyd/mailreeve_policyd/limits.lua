@@ -1,13 +1,17 @@
--- Charges several limits at once, all or none; or, with the verb "usage", answers what charging would answer.
+-- Charges several limits at once, all or none; with the verb "usage", answers what charging would answer; with
+-- the verb "refund", takes back what a charge counted, where it was one of several slots and another refused.
 -- The same arithmetic as limits_window.py and limits_judge.py, in one atomic step inside Redis.
 --
 -- KEYS  for each charge: its counter, its marks. Nothing else is touched.
 -- ARGV  verb; now (microseconds, or "" for this server's clock); how long a mark is remembered (microseconds);
 --       then for each charge: "units" or "distinct", amount, maximum, period (seconds), member ("" for units),
 --       mark ("" for none), "1" if exceeding it refuses.
--- Gives { seconds, microseconds, then for each charge: used, 1 if exceeded, what must leave the window, what
---       this call added }. What must leave is the bucket, or for distinct the moment when the member was last
---       seen; -1 for nothing or never.
+--       To refund: the moment of the charge as now, and in the place of the maximum what the charge answered
+--       as moment; what was known or exceeded is not to be named.
+-- Gives { seconds, microseconds, then for each charge: used, what became of it, a moment, what this call
+--       added }. It is counted (0), exceeded (1), or known by its mark and not counted again (2). Where it is
+--       exceeded, the moment is what must leave the window: the bucket, or for distinct when the member was
+--       last seen. Where a member is counted, it is when that was seen before. -1 for nothing or never.
 --
 -- A counter is a packed array { bucket, units, bucket, units, ... }, oldest first; distinct members and marks
 -- are sorted sets by the moment in microseconds. Numbers are doubles: every product stays below 2^53.
@@ -17,6 +21,8 @@ local MICROSECONDS = 1000000
 -- keys outlive what they hold by a minute, for the clock of a replica that takes over
 local SLACK_MILLISECONDS = 60000
 local FIELDS = 7
+local COUNTED, EXCEEDED, KNOWN = 0, 1, 2
+local NEVER = -1
 
 local verb = ARGV[1]
 local seconds, micros
@@ -70,14 +76,16 @@ local function read_members(window)
   window.seen = {}
 end
 
-local function is_held(window, member)
+-- When a member that is in the window was seen; -1 for one that is not
+local function seen_at(window, member)
   local seen = redis.call('ZSCORE', window.key, member)
-  return seen and tonumber(seen) >= window.since
+  return seen and tonumber(seen) >= window.since and tonumber(seen) or NEVER
 end
 
 local function weight(window, charge)
   if not window.seen then return charge.amount end
-  if window.seen[charge.member] or is_held(window, charge.member) then return 0 end
+  charge.moment = seen_at(window, charge.member)
+  if window.seen[charge.member] or charge.moment >= 0 then return 0 end
   return 1
 end
 
@@ -87,8 +95,8 @@ local function asked(window, charge)
   return window.asked + (window.seen[charge.member] and 0 or 1)
 end
 
-local function add(window, charge)
-  window.added, window.asked = window.added + weight(window, charge), asked(window, charge)
+local function add(window, charge, units)
+  window.added, window.asked = window.added + units, asked(window, charge)
   if window.seen then window.seen[charge.member] = true end
 end
 
@@ -98,7 +106,7 @@ local function bucket_to_leave(window, surplus)
     freed = freed + window.buckets[i + 1]
     if freed >= surplus then return window.buckets[i] end
   end
-  return -1
+  return NEVER
 end
 
 -- The surplus-th oldest member that the call does not ask for itself
@@ -112,7 +120,7 @@ local function member_to_leave(window, charge, surplus)
       if surplus == 0 then return math.min(tonumber(oldest[i + 1]), now) end
     end
   end
-  return -1
+  return NEVER
 end
 
 local function is_marked(charge)
@@ -123,19 +131,23 @@ end
 
 local function judge(charge)
   local window = charge.window
-  if charge.mark ~= '' and is_marked(charge) then return end
-  local surplus = window.held + window.added + weight(window, charge) - charge.maximum
+  if charge.mark ~= '' and is_marked(charge) then
+    charge.became = KNOWN
+    return
+  end
+  local units = weight(window, charge)
+  local surplus = window.held + window.added + units - charge.maximum
   if surplus <= 0 then
-    add(window, charge)
+    add(window, charge, units)
     if charge.mark ~= '' then charge.pending[charge.mark] = true end
     return
   end
-  charge.exceeded = 1
+  charge.became, charge.moment = EXCEEDED, NEVER
   if asked(window, charge) > charge.maximum then return end
   if window.seen then
-    charge.leaves = member_to_leave(window, charge, surplus)
+    charge.moment = member_to_leave(window, charge, surplus)
   else
-    charge.leaves = bucket_to_leave(window, surplus)
+    charge.moment = bucket_to_leave(window, surplus)
   end
 end
 
@@ -174,6 +186,47 @@ local function write_marks(key, pending)
   redis.call('PEXPIRE', key, whole(remember / 1000 + SLACK_MILLISECONDS))
 end
 
+-- Only what is still as the charge left it is taken back: a mark or a member that was seen again meanwhile let
+-- somebody else through.
+local function refund_counter(key, charge)
+  local packed = redis.call('GET', key)
+  if not packed then return end
+  local current, kept = bucket_of(charge.period), {}
+  for at, number in ipairs(cmsgpack.unpack(packed)) do
+    kept[at] = number
+    if at % 2 == 0 and kept[at - 1] == current then kept[at] = math.max(number - charge.amount, 0) end
+  end
+  redis.call('SET', key, cmsgpack.pack(kept), 'KEEPTTL')
+end
+
+local function refund_member(key, charge)
+  if tonumber(redis.call('ZSCORE', key, charge.member) or NEVER) ~= now then return end
+  if charge.before == NEVER then
+    redis.call('ZREM', key, charge.member)
+  else
+    redis.call('ZADD', key, whole(charge.before), charge.member)
+  end
+end
+
+local function refund(key, marks_key, charge)
+  if charge.mark ~= '' then
+    if tonumber(redis.call('ZSCORE', marks_key, charge.mark) or NEVER) ~= now then return end
+    redis.call('ZREM', marks_key, charge.mark)
+  end
+  if charge.member == '' then refund_counter(key, charge) else refund_member(key, charge) end
+end
+
+if verb == 'refund' then
+  for i = 1, #KEYS / 2 do
+    local at = 3 + (i - 1) * FIELDS
+    refund(KEYS[2 * i - 1], KEYS[2 * i], {
+      amount = tonumber(ARGV[at + 2]), before = tonumber(ARGV[at + 3]), period = tonumber(ARGV[at + 4]),
+      member = ARGV[at + 5], mark = ARGV[at + 6],
+    })
+  end
+  return {}
+end
+
 local windows, marks, charges = {}, {}, {}
 local refused = false
 for i = 1, #KEYS / 2 do
@@ -186,12 +239,12 @@ for i = 1, #KEYS / 2 do
     if ARGV[at + 1] == 'distinct' then read_members(window) else read_counter(window) end
   end
   local charge = {
-    window = window, marks = marks_key, pending = marks[marks_key], exceeded = 0, leaves = -1,
+    window = window, marks = marks_key, pending = marks[marks_key], became = COUNTED, moment = NEVER,
     amount = tonumber(ARGV[at + 2]), maximum = tonumber(ARGV[at + 3]),
     member = ARGV[at + 5], mark = ARGV[at + 6],
   }
   judge(charge)
-  if charge.exceeded == 1 and ARGV[at + 7] == '1' then refused = true end
+  if charge.became == EXCEEDED and ARGV[at + 7] == '1' then refused = true end
   charges[i] = charge
 end
 
@@ -208,8 +261,8 @@ local answer = { seconds, micros }
 for _, charge in ipairs(charges) do
   local window = charge.window
   answer[#answer + 1] = refused and window.held or window.held + window.added
-  answer[#answer + 1] = charge.exceeded
-  answer[#answer + 1] = charge.leaves
+  answer[#answer + 1] = charge.became
+  answer[#answer + 1] = charge.moment
   answer[#answer + 1] = refused and 0 or window.added
 end
 return answer

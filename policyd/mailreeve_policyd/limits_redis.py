@@ -1,55 +1,104 @@
 """The limit store that several machines share: Redis or Valkey, one script call and one round trip a charge.
 
-Knows redis-py and the calling convention of limits.lua, which does the counting. Knows no rules and no other
-store.
+Knows what asks for the script, and what a server's errors mean. limits_redis_script.py has the words of the
+call, redis_access.py the way to a server, limits_redis_cluster.py the store on many. Knows no rules and no
+other store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
-from hashlib import sha1
-from importlib.resources import files
-from typing import Self
+from typing import Protocol, Self
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.escape import escape
-from mailreeve_policyd.limits import Charge, Charged, Unit, Usage, charge_one_by_one
-from mailreeve_policyd.limits_window import MAX_UNITS, MICROSECONDS, leaves_at, microseconds, period_seconds
+from mailreeve_policyd.limits import Charge, Charged, Usage
+from mailreeve_policyd.limits_redis_script import (
+    SCRIPT,
+    SCRIPT_SHA,
+    Request,
+    Verb,
+    format_request,
+    parse_usages,
+)
+from mailreeve_policyd.limits_window import MICROSECONDS, microseconds
+from mailreeve_policyd.redis_access import RedisAccess, parse_redis_url
 
-MAX_CONNECTIONS = 32
-"""Connections of one process: more than one interpreter can keep busy; further threads wait their turn."""
 
-SCRIPT = files("mailreeve_policyd").joinpath("limits.lua").read_text("ascii")
-SCRIPT_SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
-"""The name under which Redis keeps the script."""
+class ScriptServer(Protocol):
+    """Whoever runs limits.lua. Safe from any thread; sends nothing twice, since it may have been counted."""
 
-NEVER = -1
-"""What limits.lua answers where nothing needs to leave the window, or nothing helps."""
+    def run(self, request: Request) -> object:
+        """The answer.
 
-ANSWERS = 4
-"""Numbers that limits.lua gives for each charge."""
+        Raises:
+            StoreError: an error of Redis, or of the way to it, which is its cause.
+        """
+
+    def run_each(self, requests: Sequence[Request]) -> list[object]:
+        """The answer to each, in order, or its StoreError; in one round trip if they are of one server."""
+
+    def close(self) -> None:
+        """Close this process's connections."""
+
+
+class OneServer:
+    """A ScriptServer behind the connections of one client, which must not retry."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+
+    def run(self, request: Request) -> object:
+        """See ScriptServer."""
+        keys, *arguments = request
+        try:
+            try:
+                return self.client.evalsha(SCRIPT_SHA, int(keys), *arguments)
+            except redis.exceptions.NoScriptError:  # it was started since, or never saw it
+                return self.client.eval(SCRIPT, int(keys), *arguments)
+        except (redis.RedisError, OSError) as error:
+            raise store_error(error) from error
+
+    def run_each(self, requests: Sequence[Request]) -> list[object]:
+        """See ScriptServer."""
+        pipeline = self.client.pipeline(transaction=False)
+        for keys, *arguments in requests:
+            pipeline.evalsha(SCRIPT_SHA, int(keys), *arguments)
+        try:
+            answers = pipeline.execute(raise_on_error=False)
+        except (redis.RedisError, OSError) as error:
+            return [store_error(error)] * len(requests)
+        return [self._settle(request, answer) for request, answer in zip(requests, answers, strict=True)]
+
+    def close(self) -> None:
+        """See ScriptServer."""
+        self.client.connection_pool.disconnect()
+
+    def _settle(self, request: Request, answer: object) -> object:
+        try:
+            if isinstance(answer, redis.exceptions.NoScriptError):
+                return self.run(request)
+        except StoreError as error:
+            return error
+        return store_error(answer) if isinstance(answer, Exception) else answer
 
 
 class RedisStore:
-    """A LimitStore in Redis, behind whatever connections `client` has. Threads and forks may share it.
+    """A LimitStore on whatever runs the script. Threads and forks may share it.
 
     Time is that of the Redis server, one clock for all machines; a `clock` (seconds since the epoch) is
-    for tests. Every error of Redis and of the way to it is StoreError. Nothing is sent twice, since what
-    was sent may have been counted; `client` must not retry either.
+    for tests.
     """
 
     def __init__(
         self,
-        client: redis.Redis,
+        server: ScriptServer,
         clock: Callable[[], float] | None = None,
         remember_seconds: int = 3600,
     ) -> None:
-        self._client = client
+        self._server = server
         self._clock = clock
         self._remember = remember_seconds * MICROSECONDS
 
@@ -61,26 +110,32 @@ class RedisStore:
         clock: Callable[[], float] | None = None,
         remember_seconds: int = 3600,
     ) -> Self:
-        """A store on one server: redis://, rediss:// or unix://. Connects at the first charge.
-
-        `timeout_seconds` bounds each of: waiting for a connection of the pool, connecting, an answer.
+        """A store on one server. Connects at the first charge.
 
         Raises:
-            ValueError: what redis-py cannot use, without the URL, which may hold a password.
+            ValueError: as `parse_redis_url`.
         """
-        try:
-            pool = _open_pool(url, timeout_seconds)
-        except (ValueError, TypeError, redis.RedisError):
-            raise ValueError("not a URL that Redis can be reached by") from None
-        return cls(redis.Redis(connection_pool=pool), clock, remember_seconds)
+        access = RedisAccess(parse_redis_url(url), timeout_seconds)
+        return cls(OneServer(access.open()), clock, remember_seconds)
 
     def charge(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         """Charge all or nothing: LimitStore.charge."""
         return self._ask("charge", charges)
 
     def charge_each(self, calls: Sequence[Sequence[Charge]]) -> list[Charged]:
-        """Charge each call: LimitStore.charge_each."""
-        return charge_one_by_one(self, calls)
+        """Charge each call, all in one round trip: LimitStore.charge_each."""
+        requests: dict[int, Request] = {}
+        answered: list[Charged] = [()] * len(calls)
+        for at, charges in enumerate(calls):
+            try:
+                if charges:
+                    requests[at] = self._request("charge", charges)
+            except ValueError as error:
+                answered[at] = error
+        answers = self._server.run_each(list(requests.values())) if requests else []
+        for at, answer in zip(requests, answers, strict=True):
+            answered[at] = _charged(calls[at], answer)
+        return answered
 
     def usage(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         """What `charge` would answer: LimitStore.usage."""
@@ -88,88 +143,29 @@ class RedisStore:
 
     def close(self) -> None:
         """Close this process's connections."""
-        self._client.connection_pool.disconnect()
+        self._server.close()
 
-    def _ask(self, verb: str, charges: Sequence[Charge]) -> tuple[Usage, ...]:
+    def _ask(self, verb: Verb, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         if not charges:
             return ()
+        return parse_usages(charges, self._server.run(self._request(verb, charges)))
+
+    def _request(self, verb: Verb, charges: Sequence[Charge]) -> Request:
         now = "" if self._clock is None else microseconds(self._clock())
-        keys: list[str] = []
-        arguments: list[str | bytes | int] = [verb, now, self._remember]
-        for charge in charges:
-            keys += _keys(charge.key)
-            arguments += _arguments(charge)
-        try:
-            answer = self._run(len(keys), *keys, *arguments)
-        except (redis.RedisError, OSError) as error:
-            raise StoreError(f"Redis: {escape(str(error))}") from error
-        return _usages(charges, answer)
-
-    def _run(self, keys: int, *arguments: str | bytes | int) -> object:
-        try:
-            return self._client.evalsha(SCRIPT_SHA, keys, *arguments)
-        except redis.exceptions.NoScriptError:  # a Redis that was started since, or never saw it
-            return self._client.eval(SCRIPT, keys, *arguments)
+        return format_request(verb, now, self._remember, charges)
 
 
-def _open_pool(url: str, timeout_seconds: float) -> redis.ConnectionPool:
-    pool = redis.BlockingConnectionPool.from_url(
-        url,
-        max_connections=MAX_CONNECTIONS,
-        timeout=timeout_seconds,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,  # integers are all that comes back
-    )
-    pool.connection_class(**pool.connection_kwargs)  # finds what is wrong in the URL's options now
-    return pool
+def _charged(charges: Sequence[Charge], answer: object) -> Charged:
+    if isinstance(answer, StoreError):
+        return answer
+    try:
+        return parse_usages(charges, answer)
+    except StoreError as error:
+        return error
 
 
-def _keys(key: bytes) -> tuple[str, str]:
-    """Where a counter and its marks lie. The braces put both into one slot of a cluster."""
-    name = key.hex()
-    return f"mailreeve:l:{{{name}}}", f"mailreeve:m:{{{name}}}"
-
-
-def _arguments(charge: Charge) -> tuple[str | bytes | int, ...]:
-    if charge.amount < 0:
-        raise ValueError(f"an amount of {charge.amount}")
-    distinct = charge.limit.unit is Unit.DISTINCT
-    if distinct and charge.member is None:
-        raise ValueError(f"rule {charge.rule}: a distinct limit without a member")
-    return (
-        "distinct" if distinct else "units",
-        charge.amount,
-        min(charge.limit.maximum, MAX_UNITS),
-        period_seconds(charge.limit),
-        charge.member or b"",
-        charge.mark or b"",
-        int(charge.refuses),
-    )
-
-
-def _usages(charges: Sequence[Charge], answer: object) -> tuple[Usage, ...]:
-    if not isinstance(answer, list) or len(answer) != 2 + ANSWERS * len(charges):
-        raise StoreError("Redis: an answer that limits.lua does not give")
-    seconds, micros, *fields = (int(number) for number in answer)
-    now = seconds * MICROSECONDS + micros
-    return tuple(
-        _usage(charge, now, *fields[at : at + ANSWERS])
-        for charge, at in zip(charges, range(0, len(fields), ANSWERS), strict=True)
-    )
-
-
-def _usage(charge: Charge, now: int, used: int, exceeded: int, leaves: int, added: int) -> Usage:
-    retry_after = None
-    if exceeded and leaves != NEVER:
-        retry_after = timedelta(microseconds=_free_at(charge, leaves) - now)
-    return Usage(used, charge.limit.maximum, bool(exceeded), retry_after, added=added)
-
-
-def _free_at(charge: Charge, leaves: int) -> int:
-    """The first moment at which a bucket, or a member last seen at a moment, is out of the window."""
-    period = period_seconds(charge.limit)
-    if charge.limit.unit is Unit.DISTINCT:
-        return leaves + period * MICROSECONDS + 1
-    return leaves_at(leaves, period)
+def store_error(error: Exception) -> StoreError:
+    """What redis-py or the way to Redis said, as StoreError; a peer's words are escaped."""
+    made = StoreError(f"Redis: {escape(str(error))}")
+    made.__cause__ = error
+    return made

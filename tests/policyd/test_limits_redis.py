@@ -12,8 +12,10 @@ import pytest
 import redis
 
 from mailreeve_policyd.errors import StoreError
-from mailreeve_policyd.limits import Charge, Limit, Unit
-from mailreeve_policyd.limits_redis import MAX_CONNECTIONS, RedisStore
+from mailreeve_policyd.limits import Charge, Limit, Unit, Usage
+from mailreeve_policyd.limits_redis import OneServer, RedisStore
+from mailreeve_policyd.limits_redis_script import key_names, slot_tag
+from mailreeve_policyd.redis_access import RedisAccess, parse_redis_url
 from tests.lab.ports import LOOPBACK
 from tests.lab.redis import Redis
 from tests.lab.work import work_folder
@@ -48,7 +50,7 @@ def store(redis_server: Redis) -> Iterator[RedisStore]:
 
 def keys_of(charge: Charge, client: redis.Redis) -> dict[str, int]:
     """The keys that a charge left, with the milliseconds that each has to live."""
-    found = map(str, client.keys(f"*{charge.key.hex()}*"))
+    found = map(str, client.keys(f"*{slot_tag(charge.key)}*"))
     return {key.partition("{")[0]: client.pttl(key) for key in found}
 
 
@@ -118,40 +120,6 @@ def test_a_password_reaches_redis_and_nothing_else(work: Path, secret: str) -> N
         store.close()
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "http://secret@127.0.0.1/",
-        "redis://user:sec/ret@127.0.0.1:6379/0",
-        "redis://:secret@127.0.0.1/0?no_such_option=1",
-        "redis://:secret@127.0.0.1:port/0",
-    ],
-)
-def test_a_url_that_cannot_be_used_is_told_at_once_without_its_password(url: str) -> None:
-    """A mistake in the URL is the operator's, found before the first charge."""
-    with pytest.raises(ValueError, match="not a URL") as caught:
-        RedisStore.from_url(url)
-
-    assert "sec" not in str(caught.value).replace("can be", "")
-
-
-@pytest.mark.parametrize(
-    ("url", "kind"),
-    [
-        ("redis://redis.example.org:6380/2", redis.Connection),
-        ("rediss://redis.example.org:6380/2?ssl_ca_certs=/etc/ssl/redis.pem", redis.SSLConnection),
-        ("unix:///run/redis/redis.sock?db=3", redis.UnixDomainSocketConnection),
-    ],
-)
-def test_the_three_forms_of_a_url(url: str, kind: type) -> None:
-    """TCP, TLS and a unix socket; nothing is connected yet."""
-    store = RedisStore.from_url(url)
-
-    assert store._client.connection_pool.connection_class is kind
-    store.close()
-
-
 def test_every_key_expires_by_itself(store: RedisStore, client: redis.Redis) -> None:
     """Counter, members and marks outlive what they hold by about a minute (promise 5)."""
     limit = messages(5, 600)
@@ -183,7 +151,7 @@ def test_a_counter_holds_at_most_61_buckets(redis_server: Redis, client: redis.R
         store.charge([charge])
         clock.advance(SECOND // 2)
 
-    assert client.strlen(f"mailreeve:l:{{{charge.key.hex()}}}") <= 61 * (9 + 9) + 5
+    assert client.strlen(key_names(charge.key)[0]) <= 61 * (9 + 9) + 5
     store.close()
 
 
@@ -197,7 +165,7 @@ def test_marks_that_expired_are_dropped(redis_server: Redis, client: redis.Redis
         clock.advance(at * SECOND)
         store.charge([charge_of(limit, key, mark=str(at))])
 
-    assert client.zcard(f"mailreeve:m:{{{key.hex()}}}") == 1
+    assert client.zcard(key_names(key)[1]) == 1
     store.close()
 
 
@@ -215,6 +183,34 @@ def test_a_charge_is_one_round_trip(store: RedisStore, client: redis.Redis) -> N
     assert client.info("stats")["total_commands_processed"] > before
 
 
+def test_many_charges_are_one_round_trip(work: Path) -> None:
+    """Each is answered for itself; a script that the server has forgotten is no matter."""
+    limit = messages(2)
+    key = fresh_key("rule", limit)
+    calls = [
+        [charge_of(limit, key)],
+        [],
+        [charge_of(limit, key, -1)],
+        [charge_of(limit, key, 2)],
+        [charge_of(limit, key)],
+    ]
+    with Redis(work) as server:
+        store = RedisStore.from_url(server.unix_url, 10)
+        for times in range(2):
+            first, none, mistake, exceeded, second = store.charge_each(calls)
+            assert isinstance(mistake, ValueError)
+            assert none == ()
+            assert isinstance(exceeded, tuple)
+            assert exceeded[0].exceeded
+            if not times:
+                assert [first, second] == [(Usage(1, 2, exceeded=False),), (Usage(2, 2, exceeded=False),)]
+        server.kill()
+        away = store.charge_each(calls)
+        store.close()
+
+    assert [type(answer) for answer in away] == [StoreError, tuple, ValueError, StoreError, StoreError]
+
+
 def test_time_is_the_servers(store: RedisStore) -> None:
     """Without a clock of the test's, the wait told is a whole window and some: Redis' TIME was read."""
     charge = charge_of(messages(1))
@@ -229,11 +225,11 @@ def test_what_somebody_else_wrote_under_a_key_is_an_outage(store: RedisStore, cl
     """A value of another type or shape is StoreError."""
     for value in ("\xc1 no packed counter", "[]"):
         charge = charge_of(messages(1))
-        client.set(f"mailreeve:l:{{{charge.key.hex()}}}", value)
+        client.set(key_names(charge.key)[0], value)
         with pytest.raises(StoreError):
             store.charge([charge])
     charge = charge_of(messages(1))
-    client.lpush(f"mailreeve:l:{{{charge.key.hex()}}}", "a list")
+    client.lpush(key_names(charge.key)[0], "a list")
     with pytest.raises(StoreError, match="WRONGTYPE"):
         store.charge([charge])
 
@@ -263,7 +259,9 @@ def test_the_documented_acl_is_enough(work: Path) -> None:
     (line,) = (line.strip() for line in page.splitlines() if line.strip().startswith("ACL SETUSER"))
     with Redis(work) as server:
         assert server.ask(line) == "+OK"
-        store = RedisStore.from_url(f"redis://mailreeve:PASSWORD@{LOOPBACK}:{server.port}/1", 10)
+        url = parse_redis_url(f"redis://mailreeve:PASSWORD@{LOOPBACK}:{server.port}/1")
+        user = OneServer(RedisAccess(url, 10).open())
+        store = RedisStore(user)
         full, members = charge_of(messages(1), mark="m"), charge_of(distinct(1), value="a")
         store.charge([full, members])
         other = charge_of(distinct(1), members.key, value="b")
@@ -271,15 +269,8 @@ def test_the_documented_acl_is_enough(work: Path) -> None:
             True
         ] * 2
         with pytest.raises(redis.ResponseError, match=r"(?i)no permissions"):
-            store._client.get("somebody-elses")
+            user.client.get("somebody-elses")
         store.close()
-
-
-def test_the_connections_of_a_process_are_bounded() -> None:
-    """A thousand threads queue for them instead of opening a thousand."""
-    store = RedisStore.from_url("redis://127.0.0.1:6379/0")
-
-    assert store._client.connection_pool.max_connections == MAX_CONNECTIONS
 
 
 def test_the_script_lies_beside_the_code() -> None:
