@@ -13,7 +13,7 @@ import msgspec
 
 from mailreeve_milter.message import HeaderField
 from mailreeve_policyd.escape import ELLIPSIS, escape
-from mailreeve_policyd.smtp import EnhancedStatus, Reply, Stage
+from mailreeve_policyd.smtp import EnhancedStatus, Mailbox, Reply, Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Action, RemoveHeader, Verdict
 
@@ -49,17 +49,33 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What becomes of a message, in the order in which an engine does it.
 
     Removals stand highest occurrence first, so that none moves the next. Insertions all go to the top:
-    the last ends uppermost. `quarantine` is the reason for the MTA to hold the message. All three are
-    empty unless the message goes on. `transaction` (with its evidence) and `verdict` are what it rests
-    on; engines do not need them.
+    the last ends uppermost. Recipients are removed before others are added. `quarantine` is the reason for
+    the MTA to hold the message. All of these are empty unless the message goes on. `transaction` (with its
+    evidence) and `verdict` are what it rests on; engines do not need them.
     """
 
     response: Response
     removals: tuple[RemoveHeader, ...] = ()
     insertions: tuple[InsertHeader, ...] = ()
     quarantine: str | None = None
+    removed_recipients: tuple[Mailbox, ...] = ()
+    added_recipients: tuple[str, ...] = ()
     transaction: Transaction | None = None
     verdict: Verdict | None = None
+
+    @property
+    def changes_recipients(self) -> bool:
+        """Does the message go to others than it was sent to?"""
+        return bool(self.removed_recipients or self.added_recipients)
+
+
+def denied_change(outcome: Outcome, can_quarantine: bool, can_change_recipients: bool) -> str | None:
+    """Why an outcome cannot be carried out with an MTA that lets a filter do so much; None: it can."""
+    if outcome.quarantine is not None and not can_quarantine:
+        return "a message is to be held, and the MTA cannot: it is deferred"
+    if outcome.changes_recipients and not can_change_recipients:
+        return "a message is to go to others, and the MTA does not let filters say so: it is deferred"
+    return None
 
 
 CONTINUE = Response(Answer.CONTINUE)
@@ -81,16 +97,22 @@ TOO_MANY = Response(Answer.TEMPFAIL, Reply(452, EnhancedStatus(4, 5, 3), "Too ma
 
 _REFUSE = {Action.DEFER: Answer.TEMPFAIL, Action.REJECT: Answer.REJECT}
 
+# A milter cannot hand a message to a content filter. The rules are refused that ask it to (rules/verbs.py):
+# should a verdict say so all the same, the mail does not pass unfiltered.
+_CANNOT = {Action.FILTER: Answer.TEMPFAIL}
+
 # ACCEPT is CONTINUE before end-of-message: the milter's accept would hide the message from us, and it
-# would go on neither signed nor cleaned. HOLD is remembered until end-of-message, and so is DISCARD
-# where the protocol has no message to discard yet (connect, helo).
+# would go on neither signed nor cleaned. HOLD and REDIRECT are remembered until end-of-message, and so is
+# DISCARD where the protocol has no message to discard yet (connect, helo).
 _SESSION = {
     Action.CONTINUE: Answer.CONTINUE,
     Action.ACCEPT: Answer.CONTINUE,
     Action.PERMIT: Answer.CONTINUE,
     Action.DISCARD: Answer.CONTINUE,
     Action.HOLD: Answer.CONTINUE,
+    Action.REDIRECT: Answer.CONTINUE,
     **_REFUSE,
+    **_CANNOT,
 }
 _ENVELOPE = {**_SESSION, Action.DISCARD: Answer.DISCARD}
 _MESSAGE = {
@@ -99,7 +121,9 @@ _MESSAGE = {
     Action.PERMIT: Answer.ACCEPT,
     Action.DISCARD: Answer.DISCARD,
     Action.HOLD: Answer.CONTINUE,
+    Action.REDIRECT: Answer.CONTINUE,
     **_REFUSE,
+    **_CANNOT,
 }
 
 ANSWERS: Mapping[Stage, Mapping[Action, Answer]] = {

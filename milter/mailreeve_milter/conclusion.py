@@ -14,6 +14,7 @@ from mailreeve_milter.edits import (
 )
 from mailreeve_milter.examination import NOTHING, Additions, Examination
 from mailreeve_milter.message import HeaderField
+from mailreeve_milter.recipients import changed_recipients
 from mailreeve_milter.surroundings import Surroundings
 from mailreeve_milter.underway import MessageUnderWay, Remembered, hold_reason
 from mailreeve_policyd.escape import decode_wire
@@ -80,6 +81,12 @@ def _with_changes(
     """The outcome of a message that goes on, with everything that is changed in it."""
     by_rules = added_fields((*earlier.fields, *message.remembered.fields, *verdict.edits))
     held = hold_reason(verdict) if verdict.action is Action.HOLD else None
+    target = verdict.target if verdict.action is Action.REDIRECT else None
+    removed, added = changed_recipients(
+        message.recipients,
+        target or message.remembered.redirect or earlier.redirect,
+        (*earlier.copies, *message.remembered.copies, *verdict.copies),
+    )
     return replace(
         outcome,
         removals=(
@@ -88,6 +95,8 @@ def _with_changes(
         ),
         insertions=insert_on_top((*additions.fields, *by_rules)),
         quarantine=held or message.remembered.hold or earlier.hold,
+        removed_recipients=removed,
+        added_recipients=added,
     )
 
 

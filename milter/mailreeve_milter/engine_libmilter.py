@@ -27,7 +27,14 @@ from typing import Any, TypeVar
 
 import Milter
 
-from mailreeve_milter.answers import FAILED, Answer, Outcome, Response, format_reply_text
+from mailreeve_milter.answers import (
+    FAILED,
+    Answer,
+    Outcome,
+    Response,
+    denied_change,
+    format_reply_text,
+)
 from mailreeve_milter.conversation import Conversation
 from mailreeve_milter.libmilter_context import Connection, Context, ContextMacros
 from mailreeve_milter.session import WANTED_MACROS, Macros
@@ -45,6 +52,8 @@ NAME = "mailreeve"
 """As Sendmail's X line may call the filter; libmilter puts it into its own log lines."""
 
 NEEDED_ACTIONS = Milter.ADDHDRS | Milter.CHGHDRS
+RECIPIENT_ACTIONS = Milter.ADDRCPT | Milter.DELRCPT
+WANTED_ACTIONS = Milter.QUARANTINE | RECIPIENT_ACTIONS | Milter.SETSYMLIST
 
 NO_MACRO = "{mailreeve}"
 """Asked for where no macro is wanted: no MTA has it, so none is sent. An empty list cannot be asked for."""
@@ -135,7 +144,7 @@ class Callbacks:
         if NEEDED_ACTIONS & ~offered_actions:
             log.error("the MTA does not let filters add and remove header fields (%#x)", offered_actions)
             return int(Milter.REJECT)
-        actions = NEEDED_ACTIONS | (offered_actions & (Milter.QUARANTINE | Milter.SETSYMLIST))
+        actions = NEEDED_ACTIONS | (offered_actions & WANTED_ACTIONS)
         steps = self._steps | (offered_steps & Milter.P_HDR_LEADSPC)
         options[:] = [actions, steps, 0, 0]
         self._negotiated = (actions, steps)
@@ -149,6 +158,7 @@ class Callbacks:
         connection = Connection(
             Conversation(self._surroundings),
             can_quarantine=bool(actions & Milter.QUARANTINE),
+            can_change_recipients=not RECIPIENT_ACTIONS & ~actions,
             has_leading_space=bool(steps & Milter.P_HDR_LEADSPC),
         )
         with self._lock:
@@ -258,14 +268,19 @@ def give_answer(context: Context, response: Response) -> int:
 
 def carry_out(context: Context, connection: Connection, outcome: Outcome) -> int:
     """Change the message as the outcome says, and give its answer. At end-of-message only."""
-    if outcome.quarantine is not None and not connection.can_quarantine:
-        log.error("a message is to be held, and the MTA cannot: it is deferred")
+    denied = denied_change(outcome, connection.can_quarantine, connection.can_change_recipients)
+    if denied is not None:
+        log.error("%s", denied)
         return give_answer(context, FAILED)
     for removal in outcome.removals:
         context.chgheader(removal.name, removal.occurrence, None)
     for insertion in outcome.insertions:
         name, value = insertion.field.name.decode("ascii"), connection.value_to_wire(insertion.field)
         context.addheader(name, value, insertion.index)
+    for removed in outcome.removed_recipients:
+        context.delrcpt(f"<{removed.text}>")
+    for added in outcome.added_recipients:
+        context.addrcpt(f"<{added}>")
     if outcome.quarantine is not None:
         context.quarantine(escape_ascii(outcome.quarantine, MAX_QUARANTINE_CHARACTERS))
     return give_answer(context, outcome.response)

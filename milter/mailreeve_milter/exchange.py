@@ -19,7 +19,6 @@ from mailreeve_milter.outcome_packets import CONTINUE_PACKET, FAILED_PACKET, for
 from mailreeve_milter.protocol import PacketReader
 from mailreeve_milter.protocol_words import (
     Abort,
-    ActionFlag,
     Body,
     Connect,
     Data,
@@ -54,7 +53,6 @@ Job = Callable[[], None]
 """What is left to do of a step. Until it has returned, the exchange must not be touched."""
 
 # As plain numbers: an operation on flags costs a microsecond, and each header field needs two.
-_QUARANTINE = int(ActionFlag.QUARANTINE)
 _LEADING_SPACE = int(StepFlag.LEADING_SPACE)
 _SILENT_HEADER = int(StepFlag.SILENT_HEADER)
 _SILENT_END_OF_HEADERS = int(StepFlag.SILENT_END_OF_HEADERS)
@@ -213,7 +211,7 @@ class Exchange:
 
     def _changes(self, outcome: Outcome) -> bytes:
         has_space = bool(self._steps & _LEADING_SPACE)
-        return format_outcome(outcome, has_space, bool(self._actions & _QUARANTINE))
+        return format_outcome(outcome, has_space, self._actions)
 
     def _abort(self, _event: Abort) -> None:
         self._enter(self._conversation.abort)

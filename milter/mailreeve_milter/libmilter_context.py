@@ -36,6 +36,12 @@ class Context(Protocol):
     def chgheader(self, name: str, occurrence: int, value: str | None) -> None:
         """Change or (None) remove a field."""
 
+    def addrcpt(self, recipient: str) -> None:
+        """Add a recipient, in angle brackets."""
+
+    def delrcpt(self, recipient: str) -> None:
+        """Remove one, in angle brackets, as it came in RCPT."""
+
     def quarantine(self, reason: str) -> None:
         """Have the message held."""
 
@@ -59,11 +65,19 @@ class ContextMacros:
 class Connection:
     """What is kept of one connection of the MTA: its conversation and what was negotiated."""
 
-    __slots__ = ("can_quarantine", "conversation", "has_leading_space")
+    __slots__ = ("can_change_recipients", "can_quarantine", "conversation", "has_leading_space")
 
-    def __init__(self, conversation: Conversation, can_quarantine: bool, has_leading_space: bool) -> None:
+    def __init__(
+        self,
+        conversation: Conversation,
+        *,
+        can_quarantine: bool,
+        can_change_recipients: bool,
+        has_leading_space: bool,
+    ) -> None:
         self.conversation = conversation
         self.can_quarantine = can_quarantine
+        self.can_change_recipients = can_change_recipients
         self.has_leading_space = has_leading_space
 
     def value_from_wire(self, value: bytes) -> bytes:

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import logging
 
-from mailreeve_milter.answers import FAILED, Answer, Outcome, Response, format_reply_text
+from mailreeve_milter.answers import (
+    FAILED,
+    Answer,
+    Outcome,
+    Response,
+    denied_change,
+    format_reply_text,
+)
 from mailreeve_milter.message import HeaderField
 from mailreeve_milter.protocol_reply import (
     ReplyCommand,
+    format_added_recipient,
     format_insert,
     format_packet,
     format_quarantine,
     format_removal,
+    format_removed_recipient,
     format_reply,
 )
-from mailreeve_policyd.escape import escape_ascii
+from mailreeve_milter.protocol_words import ActionFlag
+from mailreeve_policyd.escape import encode_wire, escape_ascii
 
 log = logging.getLogger(__name__)
 
 MAX_QUARANTINE_CHARACTERS = 200
 """Of the reason, which Postfix and Sendmail put into one log line."""
+
+_QUARANTINE = int(ActionFlag.QUARANTINE)
+_RECIPIENTS = int(ActionFlag.ADD_RECIPIENTS | ActionFlag.DELETE_RECIPIENTS)
 
 _ANSWERS = {
     Answer.CONTINUE: format_packet(ReplyCommand.CONTINUE),
@@ -44,14 +57,16 @@ PROGRESS_PACKET = format_packet(ReplyCommand.PROGRESS)
 """The message is still being looked at: the MTA waits on."""
 
 
-def format_outcome(outcome: Outcome, has_leading_space: bool, can_quarantine: bool) -> bytes:
+def format_outcome(outcome: Outcome, has_leading_space: bool, granted: int) -> bytes:
     """The changes to a message, in order, and its answer.
 
-    `has_leading_space` says that values have the space after the colon on this connection. A message that
-    is to be held by an MTA that cannot is deferred.
+    `has_leading_space` says that values have the space after the colon on this connection, `granted` what the
+    MTA lets a filter do (ActionFlag, as a plain number). A message with which something else is to be done
+    is deferred.
     """
-    if outcome.quarantine is not None and not can_quarantine:
-        log.error("a message is to be held, and the MTA cannot: it is deferred")
+    denied = denied_change(outcome, bool(granted & _QUARANTINE), not _RECIPIENTS & ~granted)
+    if denied is not None:
+        log.error("%s", denied)
         return FAILED_PACKET
     packets = [
         format_removal(removal.name.encode("ascii"), removal.occurrence) for removal in outcome.removals
@@ -59,6 +74,8 @@ def format_outcome(outcome: Outcome, has_leading_space: bool, can_quarantine: bo
     for insertion in outcome.insertions:
         value = _value_to_wire(insertion.field, has_leading_space)
         packets.append(format_insert(insertion.index, insertion.field.name, value))
+    packets += [format_removed_recipient(encode_wire(each.text)) for each in outcome.removed_recipients]
+    packets += [format_added_recipient(each.encode("ascii")) for each in outcome.added_recipients]
     if outcome.quarantine is not None:
         reason = escape_ascii(outcome.quarantine, MAX_QUARANTINE_CHARACTERS)
         packets.append(format_quarantine(reason.encode("ascii")))

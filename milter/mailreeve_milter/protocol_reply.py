@@ -26,8 +26,10 @@ _AGREEMENT = Struct("!III")
 
 
 class ReplyCommand(Enum):
-    """What a filter sends (SMFIR_*), as far as a filter that leaves bodies and envelopes alone does."""
+    """What a filter sends (SMFIR_*), as far as a filter that leaves bodies and senders alone does."""
 
+    ADD_RECIPIENT = b"+"
+    REMOVE_RECIPIENT = b"-"
     ACCEPT = b"a"
     CONTINUE = b"c"
     DISCARD = b"d"
@@ -65,6 +67,16 @@ def format_removal(name: bytes, occurrence: int) -> bytes:
     """Remove the field of that name and occurrence, counted from 1: it is changed to nothing."""
     data = _NUMBER.pack(occurrence) + _terminated(name) + _terminated(b"")
     return format_packet(ReplyCommand.CHANGE_HEADER, data)
+
+
+def format_added_recipient(address: bytes) -> bytes:
+    """Have the message go to this address as well; without angle brackets."""
+    return format_packet(ReplyCommand.ADD_RECIPIENT, _terminated(b"<" + address + b">"))
+
+
+def format_removed_recipient(address: bytes) -> bytes:
+    """Have it not go to this recipient, given as it came in RCPT, without angle brackets."""
+    return format_packet(ReplyCommand.REMOVE_RECIPIENT, _terminated(b"<" + address + b">"))
 
 
 def format_quarantine(reason: bytes) -> bytes:

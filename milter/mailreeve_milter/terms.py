@@ -11,7 +11,9 @@ from mailreeve_milter.step_macros import MACRO_LISTS
 from mailreeve_policyd.smtp import Stage
 
 NEEDED_ACTIONS = ActionFlag.ADD_HEADERS | ActionFlag.CHANGE_HEADERS
-WANTED_ACTIONS = ActionFlag.QUARANTINE | ActionFlag.SET_MACROS
+WANTED_ACTIONS = (
+    ActionFlag.QUARANTINE | ActionFlag.ADD_RECIPIENTS | ActionFlag.DELETE_RECIPIENTS | ActionFlag.SET_MACROS
+)
 
 ALWAYS_SILENT = (
     StepFlag.NO_UNKNOWN | StepFlag.SILENT_HEADER | StepFlag.SILENT_END_OF_HEADERS | StepFlag.SILENT_BODY

@@ -15,15 +15,24 @@ from mailreeve_policyd.verdict import Action, AddHeader, Verdict
 
 @dataclass(slots=True)
 class Remembered:
-    """What earlier verdicts left for the end of the message: a hold, a discard, fields to add."""
+    """What earlier verdicts left for the end of the message: a hold, a discard, fields and recipients to add.
+
+    `redirect` is the address that gets the message instead of its recipients: the last one that was said, as
+    Postfix has it.
+    """
 
     hold: str | None = None
     discard: Verdict | None = None
     fields: tuple[AddHeader, ...] = ()
+    redirect: str | None = None
+    copies: tuple[str, ...] = ()
 
     def keep(self, verdict: Verdict) -> None:
         """A verdict of a stage before the end."""
         self.fields += verdict.edits
+        self.copies += verdict.copies
+        if verdict.action is Action.REDIRECT:
+            self.redirect = verdict.target
         if verdict.action is Action.HOLD and self.hold is None:
             self.hold = hold_reason(verdict)
         if verdict.action is Action.DISCARD:

@@ -174,7 +174,7 @@ class PolicyConnection:
             self._blocks.remember(transaction, asked.stages, verdict)
         if answer.skipped:
             skipped = tuple(dict.fromkeys((*verdict.skipped, *answer.skipped)))
-            verdict = replace(verdict, edits=answer.prepended, skipped=skipped)
+            verdict = replace(verdict, edits=answer.prepended, copies=answer.copied, skipped=skipped)
         done = door.stopwatch()
         spent = {
             "total": done - asked.started,

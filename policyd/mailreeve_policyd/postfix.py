@@ -239,22 +239,25 @@ _ACTIONS: Mapping[Action, str] = {
     Action.REJECT: "REJECT",
     Action.DISCARD: "DISCARD",
     Action.HOLD: "HOLD",
+    Action.REDIRECT: "REDIRECT",
+    Action.FILTER: "FILTER",
 }
 
 # What concerns a message is skipped by Postfix where there is none yet, and PREPEND where it is written.
-_MESSAGE_ACTIONS = frozenset({Action.DISCARD, Action.HOLD})
+_MESSAGE_ACTIONS = frozenset({Action.DISCARD, Action.HOLD, Action.REDIRECT, Action.FILTER})
 _NO_PREPEND = _BEFORE_MAIL | {Stage.END_OF_MESSAGE}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What Postfix is told: the fields to prepend among it, and names of what it could not be told.
+    """What Postfix is told: the fields to prepend and the copies among it, and what it could not be told.
 
     `too_early` says that a later request of the same message can carry out what this one could not.
     """
 
     octets: bytes
     prepended: tuple[AddHeader, ...] = ()
+    copied: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     too_early: bool = False
 
@@ -265,26 +268,39 @@ _NOTHING = Answer(DUNNO)
 def format_answer(verdict: Verdict, moment: Stage) -> Answer:
     """A verdict as an answer to a request at `moment`, which may come later than the block that decided.
 
-    An answer carries one action: the first field to add is prepended where the answer is DUNNO otherwise,
-    all others are skipped. Text is made one line of ASCII, and cut.
+    An answer carries one action: where it is DUNNO otherwise, the first field to add is prepended, or
+    without one the first copy is sent; all others are skipped. Text is made one line of ASCII, and cut.
     """
-    if verdict.action is Action.CONTINUE and not verdict.edits:
+    if verdict.action is Action.CONTINUE and not verdict.edits and not verdict.copies:
         return _NOTHING  # nearly every answer
-    skipped = tuple(f"add-header {edit.name}" for edit in verdict.edits)
+    skipped = (
+        *(f"add-header {edit.name}" for edit in verdict.edits),
+        *(f"bcc {address}" for address in verdict.copies),
+    )
     if moment in _BEFORE_MAIL and verdict.action in _MESSAGE_ACTIONS:
         return Answer(DUNNO, skipped=(verdict.rule or verdict.action.value, *skipped), too_early=True)
-    if not verdict.edits or _ACTIONS[verdict.action] != "DUNNO":
+    if _ACTIONS[verdict.action] != "DUNNO" or not skipped:
         return Answer(_action(_ACTIONS[verdict.action], _text(verdict)), skipped=skipped)
+    if not verdict.edits:
+        return _copy(verdict.copies[0], moment, skipped)
     if moment in _NO_PREPEND:
         return Answer(DUNNO, skipped=skipped, too_early=moment in _BEFORE_MAIL)
     first = verdict.edits[0]
     line = _one_line(f"{first.name}: {first.value}", MAX_HEADER)
-    return Answer(_action("PREPEND", line), (first,), skipped[1:])
+    return Answer(_action("PREPEND", line), (first,), skipped=skipped[1:])
+
+
+def _copy(address: str, moment: Stage, skipped: tuple[str, ...]) -> Answer:
+    if moment in _BEFORE_MAIL:
+        return Answer(DUNNO, skipped=skipped, too_early=True)
+    return Answer(_action("BCC", _one_line(address, MAX_TEXT)), copied=(address,), skipped=skipped[1:])
 
 
 def _text(verdict: Verdict) -> str:
     if verdict.action.refuses and verdict.reply:
         return _one_line(f"{verdict.reply.status} {verdict.reply.text}", MAX_TEXT)
+    if verdict.target:
+        return _one_line(verdict.target, MAX_TEXT)
     if verdict.action in _MESSAGE_ACTIONS and verdict.reason:
         return _one_line(verdict.reason, MAX_TEXT)
     return ""

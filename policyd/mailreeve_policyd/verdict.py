@@ -7,6 +7,7 @@ from enum import Enum
 
 import msgspec
 
+from mailreeve_policyd.notice import Notice
 from mailreeve_policyd.smtp import Reply, Stage
 
 
@@ -20,6 +21,8 @@ class Action(Enum):
     REJECT = "reject"
     DISCARD = "discard"
     HOLD = "hold"
+    REDIRECT = "redirect"
+    FILTER = "filter"
 
     __hash__ = object.__hash__  # as Stage's
 
@@ -51,7 +54,7 @@ class LimitUsage(msgspec.Struct, frozen=True, gc=False):
 
     `used` counts what was let through in the period, this transaction included if it was charged.
     `retry_after` is None unless `exceeded`. `degraded` says that the machine's own store counted, or
-    none, because the shared one is away.
+    none, because the shared one is away. `observed`: its rule is under `observe` and does nothing.
     """
 
     rule: str
@@ -60,15 +63,31 @@ class LimitUsage(msgspec.Struct, frozen=True, gc=False):
     exceeded: bool
     retry_after: timedelta | None = None
     degraded: bool = False
+    observed: bool = False
+
+
+class Observed(msgspec.Struct, frozen=True, gc=False):
+    """What a rule under `observe` would have done at `stage`, and did not.
+
+    `action` is the action's word in the rules file; `text` its reply, reason, field or target, printable.
+    """
+
+    rule: str
+    stage: Stage
+    action: str
+    text: str | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What was decided at `stage`, and by which rule.
 
     `rule` is None where nothing decided. `reply` stands with DEFER and REJECT, `reason` with HOLD and
-    DISCARD. `edits` are header fields to add, in order. `warnings` are the texts of warn rules.
-    `limits` are all that were judged. `unknown` names facts that could not be known and that a rule
-    needed. `skipped` names rules that applied but that this door could not carry out.
+    DISCARD, `target` with REDIRECT (an address: the message goes there and to none of its recipients) and
+    FILTER (`transport:next-hop`). `edits` are header fields to add, in order, `copies` addresses that get
+    the message too. `warnings` are the texts of warn rules. `limits` are all that were judged. `unknown`
+    names facts that could not be known and that a rule needed. `skipped` names rules that applied but that
+    this door could not carry out. `notices` are to be told to people, each once. `observed` is what rules
+    under `observe` would have done.
     """
 
     action: Action
@@ -81,3 +100,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     limits: tuple[LimitUsage, ...] = ()
     unknown: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    target: str | None = None
+    copies: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    observed: tuple[Observed, ...] = ()

@@ -70,11 +70,12 @@ def finish(talk: MilterTalk) -> list[Packet]:
 
 
 def test_it_asks_only_for_what_it_uses(running: Running) -> None:
-    """Changes to the header, no answer where nothing is decided, exact values, the macros that are read."""
+    """Changes to header and recipients, no answer where nothing is decided, exact values, the macros that are read."""
     with MilterTalk(running.address) as talk:
         picked = talk.negotiated
 
     changes = Actions.ADD_HEADERS | Actions.CHANGE_HEADERS | Actions.QUARANTINE | Actions.SET_MACROS
+    changes |= Actions.ADD_RECIPIENTS | Actions.DELETE_RECIPIENTS
     silent = Steps.SILENT_CONNECT | Steps.SILENT_HELO | Steps.SILENT_MAIL | Steps.SILENT_RCPT
     silent |= Steps.SILENT_HEADER | Steps.SILENT_END_OF_HEADERS | Steps.SILENT_BODY
     assert picked.actions == changes
