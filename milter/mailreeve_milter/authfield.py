@@ -7,10 +7,15 @@ came about.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
-from mailreeve_milter.harmless import MAX_VALUE_OCTETS, harmless_text, harmless_value
+from mailreeve_milter.harmless import (
+    MAX_REASON_CHARACTERS,
+    MAX_VALUE_OCTETS,
+    harmless_text,
+    harmless_value,
+)
 from mailreeve_milter.message import HeaderField
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.errors import ProtocolError
@@ -42,10 +47,14 @@ def format_field(authserv_id: str, results: Sequence[MethodResult]) -> HeaderFie
     Raises:
         ValueError: a method, result or property that is no Keyword: a mistake of ours, not of the mail.
     """
-    written = [list(_format_result(result)) for result in results[:MAX_RESULTS]] or [["none"]]
-    lines = [[_format_value(_to_ascii(authserv_id))], *written]
-    text = (";" + FOLD).join(FOLD.join(_wrap(pieces)) for pieces in lines)
+    written = [_format_result(result) for result in results[:MAX_RESULTS]] or ["none"]
+    text = (";" + FOLD).join((_format_id(authserv_id), *written))
     return HeaderField(FIELD_NAME, b" " + text.encode("ascii"))
+
+
+@lru_cache(maxsize=8)  # a process has one
+def _format_id(authserv_id: str) -> str:
+    return _format_value(_to_ascii(authserv_id))
 
 
 def _to_ascii(authserv_id: str) -> str:
@@ -58,31 +67,58 @@ def _to_ascii(authserv_id: str) -> str:
         return authserv_id.encode("ascii", "replace").decode("ascii")
 
 
-def _format_result(result: MethodResult) -> Iterator[str]:
-    """A resinfo = methodspec [reasonspec] *propspec, in pieces that each stay on one line."""
-    yield f"{_keyword(result.method)}={_keyword(result.result)}"
-    if result.reason:
-        yield f'reason="{harmless_text(result.reason)}"'
+def _format_result(result: MethodResult) -> str:
+    """A resinfo = methodspec [reasonspec] *propspec, each on one line with others or alone."""
+    line = _methodspec(result.method, result.result)
+    lines = ""
+    for piece in _pieces(result):
+        if len(line) + 1 + len(piece) <= LINE_OCTETS:
+            line += " " + piece
+        else:
+            lines += line + FOLD
+            line = piece
+    return lines + line
+
+
+def _pieces(result: MethodResult) -> list[str]:
+    """What follows the methodspec."""
+    reason = result.reason
+    pieces = [_reasonspec(reason[:MAX_REASON_CHARACTERS])] if reason else []
     for name, value in result.properties.items():
-        written = _format_property(value)
-        if written is not None:
-            yield f"{_property_name(name)}={written}"
+        once = len(value) <= MAX_VALUE_OCTETS
+        piece = _format_once(name, value) if once else _propspec(name, value)
+        if piece is not None:
+            pieces.append(piece)
+    return pieces
+
+
+@lru_cache(maxsize=256)  # they are ours, a few dozen
+def _methodspec(method: str, result: str) -> str:
+    return f"{_keyword(method)}={_keyword(result)}"
+
+
+@lru_cache(maxsize=1024)  # one a domain and outcome; a third of a megabyte
+def _reasonspec(reason: str) -> str:
+    return f'reason="{harmless_text(reason)}"'
+
+
+def _propspec(name: str, value: str) -> str | None:
+    """With its pvalue; None where the value cannot be told."""
+    ptype, _, property_name = name.partition(".")
+    spelled = f"{_keyword(ptype)}.{_keyword(property_name)}"
+    written = _format_property(value)
+    return None if written is None else f"{spelled}={written}"
+
+
+# domains, selectors and algorithms come again and again; half a megabyte
+_format_once = lru_cache(maxsize=1024)(_propspec)
 
 
 def _format_property(value: str) -> str | None:
-    """A pvalue; None where the value cannot be told."""
-    return _format_once(value) if len(value) <= MAX_VALUE_OCTETS else _format_any(value)
-
-
-def _format_any(value: str) -> str | None:
     shown = harmless_value(value)
     if shown is None or _ADDRESS.match(shown):
         return shown
     return _format_value(shown)
-
-
-# domains, selectors and algorithms come again and again; half a megabyte
-_format_once = lru_cache(maxsize=1024)(_format_any)
 
 
 def _format_value(text: str) -> str:
@@ -91,25 +127,7 @@ def _format_value(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-@lru_cache(maxsize=256)  # they are ours, a few dozen
 def _keyword(text: str) -> str:
     if _KEYWORD.match(text) is None:
         raise ValueError(f"no keyword of RFC 8601: {text!r}")
     return text
-
-
-@lru_cache(maxsize=256)
-def _property_name(name: str) -> str:
-    ptype, _, property_name = name.partition(".")
-    return f"{_keyword(ptype)}.{_keyword(property_name)}"
-
-
-def _wrap(pieces: Iterable[str]) -> list[str]:
-    """Pieces on lines of at most LINE_OCTETS, or one to a line."""
-    lines: list[str] = []
-    for piece in pieces:
-        if lines and len(lines[-1]) + 1 + len(piece) <= LINE_OCTETS:
-            lines[-1] += " " + piece
-        else:
-            lines.append(piece)
-    return lines
