@@ -47,7 +47,8 @@ class Fact:
     `known_from` is the first stage at which a door knows it; a door that is missing never does.
     `read` gives None where the fact is absent. `words` is the closed set of a WORD fact. `needs` names
     the evidence that must be gathered before `read` (spf, spf_helo, iprev), else None. `maybe` gives what
-    a LIST fact may also hold, but cannot be known now.
+    a LIST fact may also hold, but cannot be known now. `is_live`: `read` asks a store, which may take its
+    time and raise StoreError.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Fact:
     words: frozenset[str] = frozenset()
     needs: str | None = None
     maybe: Callable[[Transaction], tuple[str, ...]] | None = None
+    is_live: bool = False
 
 
 def _both(stage: Stage) -> Mapping[Door, Stage]:
@@ -138,6 +140,12 @@ def _arc_sealer(transaction: Transaction) -> FactValue | None:
     return evidence.arc_sealer if evidence is not None and evidence.arc == "pass" else None
 
 
+def _only_bound(transaction: Transaction) -> FactValue | None:
+    """Of a fact that settings or files outside have a part in: rules/outside.py gives it its `read`."""
+    del transaction
+    return None
+
+
 def _words(*words: str) -> frozenset[str]:
     return frozenset(words)
 
@@ -148,6 +156,12 @@ _SPF_WORDS = _words("pass", "fail", "softfail", "neutral", "none", "temperror", 
 _CATALOGUE: tuple[Fact, ...] = (
     Fact("client_address", FactType.NETWORK_ADDRESS, "the client's IP address; IPv4-mapped is IPv4",
          _both(Stage.CONNECT), lambda t: t.session.client_address),
+    Fact("client_network", FactType.TEXT, "the client's network: its /64, or its IPv4 address with /32",
+         _both(Stage.CONNECT), _only_bound),
+    Fact("client_country", FactType.TEXT, "where the client is (ISO 3166-1, `DE`), by [geoip] country",
+         _both(Stage.CONNECT), _only_bound),
+    Fact("client_asn", FactType.NUMBER, "the autonomous system that the client is in, by [geoip] asn",
+         _both(Stage.CONNECT), _only_bound),
     Fact("client_name", FactType.DOMAIN, "the client's name, verified forth and back; absent if unknown",
          _both(Stage.CONNECT), lambda t: t.session.client_name),
     Fact("reverse_client_name", FactType.DOMAIN, "the name that the client's PTR gives, not verified",

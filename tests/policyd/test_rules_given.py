@@ -8,8 +8,10 @@ import pytest
 
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.facts import FACTS, Door, Fact, FactType
-from mailreeve_policyd.rules.given import transaction_from
+from mailreeve_policyd.rules.compiler import Names
+from mailreeve_policyd.rules.given import bound_from, transaction_from
 from mailreeve_policyd.rules.parser import parse
+from mailreeve_policyd.rules.rehearsal import rehearse
 from mailreeve_policyd.rules.scope import Scope
 from mailreeve_policyd.rules.source import Mistake, Source
 from mailreeve_policyd.smtp import Stage
@@ -41,9 +43,12 @@ def test_every_fact_of_the_catalogue_can_be_given(fact: Fact) -> None:
     door = next(iter(fact.known_from))
     stage = Stage.END_OF_MESSAGE if door is Door.MILTER else Stage.DATA
 
-    transaction = given(f"{fact.name} = {written}", stage, door)
+    (node,) = parse(Source("rules", f"expect accept at {stage.value} with {fact.name} = {written}")).expects
+    scope = rehearse(Names({}, {})).scope(stage, door)
+    transaction = transaction_from(node.givens, scope)
+    bound = rehearse(Names({}, {}), (), bound_from(node.givens, scope)).scope(stage, door)
 
-    assert fact.read(transaction) == value
+    assert bound.fact(node.givens[0].subject).read(transaction) == value
     assert transaction.stage is stage
 
 

@@ -7,13 +7,14 @@ is False, `is not` included.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import ge, gt, le, lt
-from typing import Any
+from typing import Any, TypeGuard
 
-from mailreeve_policyd.errors import ProtocolError
+from mailreeve_policyd.errors import ProtocolError, StoreError
 from mailreeve_policyd.facts import CANNOT_KNOW, Fact, FactType, FactValue
-from mailreeve_policyd.rules.logic import Test, all_of, negate
+from mailreeve_policyd.rules.logic import Test, all_of, any_of, negate
+from mailreeve_policyd.rules.lookups import as_constant, as_members, as_number
 from mailreeve_policyd.rules.nodes import (
     Comparison,
     Network,
@@ -29,6 +30,8 @@ from mailreeve_policyd.rules.regex import compile_pattern
 from mailreeve_policyd.rules.scope import Scope
 from mailreeve_policyd.rules.sets import (
     Entry,
+    LiveSet,
+    NamedSet,
     address_at,
     entry_of,
     networks_for,
@@ -85,17 +88,18 @@ class _Comparing:
             self.at, f"{name} is {kind} and can only be compared with {wanted}", _hint_for(self.node.right)
         )
 
-    def entries(self, wanted: str, kinds: tuple[type, ...]) -> list[Entry]:
-        """The right side of `in`, sets resolved."""
-        found: list[Entry] = []
-        for value in _values(self.node.right):
-            if isinstance(value, Word):
-                found += self.scope.named_set(value).entries
-            elif isinstance(value, kinds):
-                found.append(entry_of(value))
-            else:
+    def literals(self, wanted: str, kinds: tuple[type, ...]) -> list[Value]:
+        """What stands in the rule itself to the right of `in` or `under`."""
+        found: list[Value] = [value for value in _values(self.node.right) if not isinstance(value, Word)]
+        for value in found:
+            if not isinstance(value, kinds):
                 raise Mistake(value.at, f"{quote(self.fact.name)} is compared with {wanted}")
         return found
+
+    def known_sets(self) -> list[NamedSet]:
+        """The sets named there, but those that are asked where they live."""
+        named = [self.scope.named_set(value) for value in _values(self.node.right) if isinstance(value, Word)]
+        return [each for each in named if isinstance(each, NamedSet)]
 
 
 def _hint_for(value: Value | ValueList | Subject | None) -> str | None:
@@ -137,12 +141,31 @@ def _is_not(comparing: _Comparing) -> Test:
 
 
 def _equals(comparing: _Comparing, wanted_when_there: bool) -> Test:
+    if isinstance(comparing.node.right, Subject):
+        return _equals_table(comparing, comparing.node.right, wanted_when_there)
     read, right = comparing.fact.read, _constant(comparing)
     normal = _normal_of(comparing.fact.type)
 
     def test(transaction: Transaction) -> bool | None:
         value = read(transaction)
         return value is not None and (normal(value) == right) is wanted_when_there
+
+    return test
+
+
+def _equals_table(comparing: _Comparing, right: Subject, wanted_when_there: bool) -> Test:
+    """Is the fact what stands in a table; where nothing does there is nothing to compare with."""
+    kind, read = comparing.fact.type, comparing.fact.read
+    if kind is FactType.LIST:
+        raise comparing.wrong_operator()
+    find, normal = comparing.scope.lookup(right, as_constant(kind)), _normal_of(kind)
+
+    def test(transaction: Transaction) -> bool | None:
+        value = read(transaction)
+        if value is None:
+            return False
+        other = find(transaction)
+        return other is not None and (normal(value) == other) is wanted_when_there
 
     return test
 
@@ -219,11 +242,13 @@ _ORDERS: Mapping[Operator, Callable[[int, int], bool]] = {
 
 def _ordered(comparing: _Comparing) -> Test:
     right = comparing.node.right
-    if comparing.fact.type is not FactType.NUMBER:
-        raise comparing.wrong_operator()
+    read, compare = _number_reader(comparing), _ORDERS[comparing.node.operator]
+    if isinstance(right, Subject):
+        find = comparing.scope.lookup(right, as_number)
+        return _orders_two(read, find, compare)
     if not isinstance(right, Number):  # pragma: no cover -- the grammar gives a number
         raise comparing.wrong_value("a number")
-    read, compare, bound = comparing.fact.read, _ORDERS[comparing.node.operator], right.value
+    bound = right.value
 
     def test(transaction: Transaction) -> bool | None:
         value = read(transaction)
@@ -232,32 +257,142 @@ def _ordered(comparing: _Comparing) -> Test:
     return test
 
 
+def _number_reader(comparing: _Comparing) -> Callable[[Transaction], FactValue | None]:
+    if comparing.node.subject.table is not None:
+        return comparing.scope.lookup(comparing.node.subject, as_number)
+    if comparing.fact.type is not FactType.NUMBER:
+        raise comparing.wrong_operator()
+    return comparing.fact.read
+
+
+def _orders_two(
+    read: Callable[[Transaction], FactValue | None],
+    find: Callable[[Transaction], int | None],
+    compare: Callable[[int, int], bool],
+) -> Test:
+    def test(transaction: Transaction) -> bool | None:
+        value = read(transaction)
+        if not isinstance(value, int):
+            return False
+        bound = find(transaction)
+        return bound is not None and compare(value, bound)
+
+    return test
+
+
 # in
 
 
 def _in(comparing: _Comparing) -> Test:
-    fact, kind = comparing.fact, comparing.fact.type
+    fact, kind, right = comparing.fact, comparing.fact.type, comparing.node.right
     if kind is FactType.WORD:
-        return _word_in(fact, frozenset(_word(comparing, value) for value in _values(comparing.node.right)))
+        return _word_in(fact, frozenset(_word(comparing, value) for value in _values(right)))
+    if kind is FactType.LIST:
+        raise comparing.wrong_operator()
+    if isinstance(right, Subject):
+        return _in_table(comparing, right)
+    wanted, kinds, contain = _CONTAINING.get(kind, _OF_TEXTS)
+    literal = [entry_of(value) for value in comparing.literals(wanted, kinds)]
+    members = [contain(literal, kind)] if literal else []
+    members += [_members_of(known, kind) for known in comparing.known_sets()]
+    tests = [_member_of(fact, each, _normal_of(kind)) for each in members]
+    tests += [guarded(asking) for _, asking in live_tests(comparing.node, comparing.scope)]
+    return any_of(tests) if len(tests) > 1 else tests[0]
+
+
+_Contain = Callable[[Iterable[Entry], FactType], Any]
+_OF_TEXTS: tuple[str, tuple[type, ...], _Contain] = (
+    "texts in quotes and sets",
+    (Text,),
+    lambda entries, kind: texts_for(kind, entries),
+)
+_CONTAINING: Mapping[FactType, tuple[str, tuple[type, ...], _Contain]] = {
+    FactType.NETWORK_ADDRESS: (
+        "addresses, networks and sets",
+        (Text, Network),
+        lambda entries, _: networks_for(entries),
+    ),
+    FactType.NUMBER: ("numbers and sets", (Number,), lambda entries, _: numbers_for(entries)),
+}
+
+
+def _members_of(known: NamedSet, kind: FactType) -> Any:
     if kind is FactType.NETWORK_ADDRESS:
-        networks = networks_for(comparing.entries("addresses, networks and sets", (Text, Network)))
-        return _member_of(fact, networks, _itself)
-    if kind is FactType.NUMBER:
-        return _member_of(fact, numbers_for(comparing.entries("numbers and sets", (Number,))), _itself)
-    if kind in _TEXTS:
-        texts = texts_for(kind, comparing.entries("texts in quotes and sets", (Text,)))
-        return _member_of(fact, texts, _lowered)
-    raise comparing.wrong_operator()
+        return known.networks()
+    return known.numbers() if kind is FactType.NUMBER else known.texts(kind)
 
 
 def _member_of(fact: Fact, members: Any, normal: Callable[[FactValue], FactValue]) -> Test:
     read = fact.read
+    if fact.type is FactType.NETWORK_ADDRESS:
+        normal = _itself
 
     def test(transaction: Transaction) -> bool | None:
         value = read(transaction)
         return value is not None and normal(value) in members
 
     return test
+
+
+def _in_table(comparing: _Comparing, right: Subject) -> Test:
+    """Is the fact one of the words that stand in a table: `sender in senders[sasl_username]`."""
+    kind, read = comparing.fact.type, comparing.fact.read
+    find = comparing.scope.lookup(right, as_members(kind))
+    normal = _itself if kind is FactType.NETWORK_ADDRESS else _normal_of(kind)
+
+    def test(transaction: Transaction) -> bool | None:
+        value = read(transaction)
+        if value is None:
+            return False
+        members = find(transaction)
+        return members is not None and normal(value) in members  # type: ignore[operator] # each type's own
+
+    return test
+
+
+# Sets that are asked where they live
+
+
+def live_tests(node: Comparison, scope: Scope) -> list[tuple[str, Test]]:
+    """The live sets to the right of `in` or `under`, by their names; a test may raise StoreError."""
+    if node.operator not in (Operator.IN, Operator.UNDER):
+        return []
+    fact = scope.fact(node.subject)
+    sets = [scope.named_set(value) for value in _values(node.right) if _names_set(value, fact)]
+    members = _ancestors if node.operator is Operator.UNDER else _exactly(fact)
+    return [(each.name, _asking(fact, each, members)) for each in sets if isinstance(each, LiveSet)]
+
+
+def _names_set(value: Value, fact: Fact) -> TypeGuard[Word]:
+    return isinstance(value, Word) and fact.type is not FactType.WORD
+
+
+def _exactly(fact: Fact) -> Callable[[FactValue], tuple[str, ...]]:
+    normal = _normal_of(fact.type)
+    return lambda value: (str(normal(value)),)
+
+
+def _asking(fact: Fact, live: LiveSet, members: Callable[[FactValue], tuple[str, ...]]) -> Test:
+    read = fact.read
+
+    def test(transaction: Transaction) -> bool | None:
+        value = read(transaction)
+        wanted = members(value) if value is not None else ()
+        return bool(wanted) and live.has(*wanted)
+
+    return test
+
+
+def guarded(test: Test) -> Test:
+    """A test that asks a store: what that cannot say is unknown. Here, and nowhere else in conditions."""
+
+    def guard(transaction: Transaction) -> bool | None:
+        try:
+            return test(transaction)
+        except StoreError:
+            return None
+
+    return guard
 
 
 # has, under, matches
@@ -290,26 +425,31 @@ def _under(comparing: _Comparing) -> Test:
         )
     if fact.type not in (FactType.DOMAIN, FactType.TEXT):
         raise comparing.wrong_operator()
-    domains = texts_for(FactType.DOMAIN, comparing.entries("domains in quotes and sets", (Text,)))
+    literal = [entry_of(value) for value in comparing.literals("domains in quotes and sets", (Text,))]
+    groups = [texts_for(FactType.DOMAIN, literal)] if literal else []
+    groups += [known.texts(FactType.DOMAIN) for known in comparing.known_sets()]
+    tests = [_under_one_of(fact, domains) for domains in groups]
+    tests += [guarded(asking) for _, asking in live_tests(comparing.node, comparing.scope)]
+    return any_of(tests) if len(tests) > 1 else tests[0]
+
+
+def _under_one_of(fact: Fact, domains: frozenset[str]) -> Test:
     read = fact.read
 
     def test(transaction: Transaction) -> bool | None:
         value = read(transaction)
-        return value is not None and _is_under_one(str(value), domains)
+        return value is not None and not domains.isdisjoint(_ancestors(value))
 
     return test
 
 
-def _is_under_one(name: str, domains: frozenset[str]) -> bool:
+def _ancestors(value: FactValue) -> tuple[str, ...]:
+    """A domain and all above it, at most 127; none of what is no domain."""
     try:
-        rest: str = parse_domain(name)
+        labels = parse_domain(str(value)).split(".")
     except ProtocolError:
-        return False
-    while rest not in domains:
-        _, dot, rest = rest.partition(".")
-        if not dot:
-            return False
-    return True
+        return ()
+    return tuple(".".join(labels[start:]) for start in range(len(labels)))
 
 
 def _matches(comparing: _Comparing) -> Test:
@@ -347,4 +487,25 @@ def compile_comparison(node: Comparison, scope: Scope) -> Test:
         Mistake: it names what is not there, or compares what cannot be compared.
         ConfigError: an entry of a set file cannot be compared with the fact.
     """
-    return _COMPILERS[node.operator](_Comparing(scope.fact(node.subject), node, scope))
+    test = _COMPILERS[node.operator](_Comparing(scope.fact(node.subject), node, scope))
+    sides = [side for side in (node.subject, node.right) if isinstance(side, Subject)]
+    return guarded(test) if any(scope.fact(side).is_live for side in sides) else test
+
+
+def facts_of(node: Comparison, scope: Scope) -> Iterable[Fact]:
+    """All that a comparison asks, left to right: facts, what stands in tables, and live sets."""
+    for side in (node.subject, node.right):
+        if isinstance(side, Subject):
+            if side.table is not None:
+                yield scope.fact(replace(side, table=None))
+            yield scope.fact(side)
+    for name, asking in live_tests(node, scope):
+        yield _membership(name, asking, scope.fact(node.subject))
+
+
+def _membership(name: str, asking: Test, fact: Fact) -> Fact:
+    def read(transaction: Transaction) -> FactValue:
+        return "yes" if asking(transaction) else "no"
+
+    summary = "is it in the live set"
+    return Fact(name, FactType.TEXT, summary, fact.known_from, read, needs=fact.needs, is_live=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailreeve_policyd.facts import Door, Fact, FactType
 from mailreeve_policyd.judgement import OnUnknown
 from mailreeve_policyd.rules.actions import Decide, Note, compile_action
 from mailreeve_policyd.rules.charging import Counter, compile_limit
+from mailreeve_policyd.rules.comparisons import facts_of
 from mailreeve_policyd.rules.conditions import comparisons_of, compile_condition
 from mailreeve_policyd.rules.nodes import (
     ActionNode,
@@ -19,14 +21,14 @@ from mailreeve_policyd.rules.nodes import (
     Operator,
     RuleNode,
     RulesFile,
-    Text,
     Word,
 )
+from mailreeve_policyd.rules.outside import Outside
 from mailreeve_policyd.rules.ruleset import Rule, Ruleset
 from mailreeve_policyd.rules.scope import Scope
-from mailreeve_policyd.rules.sets import NamedSet, ReadFile, entry_of, load_set
-from mailreeve_policyd.rules.source import Mistake, Place, one_of, quote, suggest
-from mailreeve_policyd.rules.tables import Table, load_table
+from mailreeve_policyd.rules.sets import LiveSet, NamedSet, ReadFile, load_set
+from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
+from mailreeve_policyd.rules.tables import LiveTable, Table, load_table
 from mailreeve_policyd.smtp import Stage
 
 MAX_RULES = 2000
@@ -42,24 +44,33 @@ _STAGE_HINTS = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
 class Names:
-    """Sets and tables of a file, loaded once; a compilation may add to a set."""
+    """Sets and tables of a file, loaded once, and what else is asked outside."""
 
-    def __init__(self, sets: Mapping[str, NamedSet], tables: Mapping[str, Table]) -> None:
-        self.sets = sets
-        self.tables = tables
+    sets: Mapping[str, NamedSet | LiveSet]
+    tables: Mapping[str, Table | LiveTable]
+    outside: Outside = field(default_factory=Outside)
 
-    def with_members(self, members: Mapping[str, Iterable[str]], at: Place) -> Names:
-        """The same with entries added to sets; what is wrong with one is told as standing `at`."""
-        added = {
-            name: self.sets[name].with_entries(entry_of(Text(at, text)) for text in texts)
-            for name, texts in members.items()
-        }
-        return Names({**self.sets, **added}, self.tables)
+    @property
+    def are_live(self) -> bool:
+        """Is one of them asked where it lives?"""
+        named = (*self.sets.values(), *self.tables.values())
+        return any(isinstance(each, LiveSet | LiveTable) for each in named)
+
+    def scope(self, stage: Stage, door: Door) -> Scope:
+        """What a rule may name at a stage."""
+        return Scope(stage, door, self.sets, self.tables, self.outside)
 
 
-def load_names(parsed: RulesFile, folder: Path, read_file: ReadFile) -> Names:
-    """The sets and tables of a file.
+def load_names(
+    parsed: RulesFile,
+    folder: Path,
+    read_file: ReadFile,
+    outside: Outside,
+    known: Names | None = None,
+) -> Names:
+    """The sets and tables of a file; those that are `known` are not read again.
 
     Raises:
         Mistake: a name stands twice, or a file is missing.
@@ -67,10 +78,16 @@ def load_names(parsed: RulesFile, folder: Path, read_file: ReadFile) -> Names:
     """
     words = [*(node.name for node in parsed.sets), *(node.name for node in parsed.tables)]
     _check_unique(words, "set or table")
-    return Names(
-        {node.name.text: load_set(node, folder, read_file) for node in parsed.sets},
-        {node.name.text: load_table(node, folder, read_file) for node in parsed.tables},
-    )
+    kept, live = known or Names({}, {}), outside.live
+    sets = {
+        node.name.text: kept.sets.get(node.name.text) or load_set(node, folder, read_file, live)
+        for node in parsed.sets
+    }
+    tables = {
+        node.name.text: kept.tables.get(node.name.text) or load_table(node, folder, read_file, live)
+        for node in parsed.tables
+    }
+    return Names(sets, tables, outside)
 
 
 def _check_unique(words: Iterable[Word], kind: str) -> None:
@@ -97,7 +114,7 @@ def compile_rules(parsed: RulesFile, file: str, doors: Mapping[Stage, Door], nam
     notes: list[str] = []
     for block in parsed.blocks:
         stage, door = deciding(block.stage, doors)
-        scope = Scope(stage, door, names.sets, names.tables)
+        scope = names.scope(stage, door)
         for node in block.rules:
             rules.append(_compile_rule(node, scope))
             notes += _notes(node, rules[-1])
@@ -144,8 +161,8 @@ def _compile_rule(node: RuleNode, scope: Scope) -> Rule:
         raise Mistake(node.name.at, f"the name of this rule is longer than {MAX_NAME} characters")
     body = _compile_body(node.body, name, scope)
     condition = compile_condition(node.condition, scope) if node.condition is not None else None
-    asks = tuple(scope.fact(comparison.subject) for comparison in comparisons_of(node.condition))
-    asks = tuple({fact.name: fact for fact in asks}.values())
+    asked = [fact for each in comparisons_of(node.condition) for fact in facts_of(each, scope)]
+    asks = tuple({fact.name: fact for fact in asked}.values())
     facts = (*asks, *body.facts)
     return Rule(name, scope.stage, node.name.at.line, condition, _on_unknown(node), asks, facts, body)
 

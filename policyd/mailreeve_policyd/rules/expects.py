@@ -17,9 +17,11 @@ from mailreeve_policyd.judgement import OnUnknown, Outcome, Step
 from mailreeve_policyd.limits_memory import MemoryStore
 from mailreeve_policyd.policy import Explanation, Policy
 from mailreeve_policyd.rules.compiler import Names, compile_rules, deciding
-from mailreeve_policyd.rules.given import transaction_from
+from mailreeve_policyd.rules.given import bound_from, transaction_from
 from mailreeve_policyd.rules.nodes import After, ExpectNode, RulesFile, Word
+from mailreeve_policyd.rules.outside import BOUND_FACTS
 from mailreeve_policyd.rules.quota import period_of
+from mailreeve_policyd.rules.rehearsal import rehearse
 from mailreeve_policyd.rules.ruleset import Ruleset
 from mailreeve_policyd.rules.scope import Scope
 from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
@@ -70,9 +72,16 @@ def run_expects(
     if len(parsed.expects) > MAX_EXPECTS:
         raise Mistake(parsed.expects[MAX_EXPECTS].at, f"more than {MAX_EXPECTS} expect lines")
     _check_steps(parsed, ruleset)
-    context = _Context(parsed, ruleset, doors, names, on_unknown)
+    rehearsed = rehearse(names)
+    if parsed.expects and (names.are_live or _asks_places(ruleset)):
+        ruleset = compile_rules(parsed, ruleset.file, doors, rehearsed)
+    context = _Context(parsed, ruleset, doors, rehearsed, on_unknown)
     for node in parsed.expects:
         _run(node, context)
+
+
+def _asks_places(ruleset: Ruleset) -> bool:
+    return any(fact.name in BOUND_FACTS for rule in ruleset.rules for fact in rule.facts)
 
 
 def _check_steps(parsed: RulesFile, ruleset: Ruleset) -> None:
@@ -90,9 +99,9 @@ def _check_steps(parsed: RulesFile, ruleset: Ruleset) -> None:
 def _run(node: ExpectNode, context: _Context) -> None:
     expected = _action(node.action)
     stage, door = deciding(node.stage, context.doors)
-    scope = Scope(stage, door, context.names.sets, context.names.tables)
+    scope = context.names.scope(stage, door)
     transaction = transaction_from(node.givens, scope)
-    ruleset = _with_members(node, context)
+    ruleset = _for_line(node, scope, context)
     policy, last = _play(node.after, transaction, ruleset, door, context.on_unknown)
     verdict = policy.decide(last)
     if verdict.action is not expected:
@@ -108,18 +117,12 @@ def _action(word: Word) -> Action:
         raise Mistake(word.at, f"{quote(word.text)} is nothing that a line can expect", hint) from None
 
 
-def _with_members(node: ExpectNode, context: _Context) -> Ruleset:
-    """The rules with what `where SET has "..."` adds; sets are compiled in, so they are compiled again."""
-    if not node.members:
+def _for_line(node: ExpectNode, scope: Scope, context: _Context) -> Ruleset:
+    """The rules with what this line alone gives. It is compiled in, so they are compiled again."""
+    facts = bound_from(node.givens, scope)
+    if not node.members and not facts:
         return context.ruleset
-    added: dict[str, list[str]] = {}
-    at = node.members[0].entry.at
-    for member in node.members:
-        if member.set_name.text not in context.names.sets:
-            hint = suggest(member.set_name.text, context.names.sets)
-            raise Mistake(member.set_name.at, f"there is no set {quote(member.set_name.text)}", hint)
-        added.setdefault(member.set_name.text, []).append(member.entry.text)
-    names = context.names.with_members(added, at)
+    names = rehearse(context.names, node.members, facts)
     return compile_rules(context.parsed, context.ruleset.file, context.doors, names)
 
 

@@ -11,6 +11,7 @@ from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.facts import Fact, FactType, FactValue
 from mailreeve_policyd.rules.nodes import Given, Network, Number, Text, Value, ValueList, Word
+from mailreeve_policyd.rules.outside import BOUND_FACTS
 from mailreeve_policyd.rules.scope import Scope
 from mailreeve_policyd.rules.sets import normal_text
 from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
@@ -53,6 +54,12 @@ def transaction_from(givens: tuple[Given, ...], scope: Scope) -> Transaction:
     _check_domains(givens, values)
     _check_sealer(givens, values)
     return _transaction(scope.stage, values, attributes)
+
+
+def bound_from(givens: tuple[Given, ...], scope: Scope) -> Mapping[str, FactValue]:
+    """The BOUND_FACTS that are given: no part of a transaction holds them. Raises as `transaction_from`."""
+    bound = [each for each in givens if not each.subject.is_attribute and each.subject.name in BOUND_FACTS]
+    return {each.subject.name: _value(scope.fact(each.subject), each) for each in bound}
 
 
 def _value(fact: Fact, given: Given) -> FactValue:

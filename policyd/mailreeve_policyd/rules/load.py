@@ -10,11 +10,14 @@ from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown
 from mailreeve_policyd.rules.compiler import compile_rules, load_names
 from mailreeve_policyd.rules.expects import run_expects
+from mailreeve_policyd.rules.outside import Outside
 from mailreeve_policyd.rules.parser import parse
 from mailreeve_policyd.rules.ruleset import Ruleset
 from mailreeve_policyd.rules.sets import ReadFile
 from mailreeve_policyd.rules.source import MAX_RULES_BYTES, Mistake, Source, read_text
 from mailreeve_policyd.smtp import Stage
+
+_NOTHING = Outside()
 
 
 def load_ruleset(path: Path, doors: Mapping[Stage, Door], on_unknown: OnUnknown = OnUnknown.DEFER) -> Ruleset:
@@ -38,6 +41,7 @@ def parse_ruleset(
     *,
     folder: Path = Path(),
     read_file: ReadFile = read_text,
+    outside: Outside = _NOTHING,
 ) -> Ruleset:
     """As `load_ruleset`, for a text; `file` names it in messages, `folder` is where its files lie."""
     source = Source(file, text)
@@ -45,7 +49,7 @@ def parse_ruleset(
         if len(text) > MAX_RULES_BYTES:
             raise ConfigError(file, "", f"larger than {MAX_RULES_BYTES} bytes")
         parsed = parse(source)
-        names = load_names(parsed, folder, read_file)
+        names = load_names(parsed, folder, read_file, outside)
         ruleset = compile_rules(parsed, file, doors, names)
         run_expects(parsed, ruleset, doors, names, on_unknown)
     except Mistake as mistake:

@@ -6,8 +6,8 @@ import re
 from datetime import timedelta
 
 from mailreeve_policyd.limits import MAX_DISTINCT, MAX_PERIOD, MIN_PERIOD, Limit, Unit
-from mailreeve_policyd.rules.nodes import Number, Period, Spec, Word
-from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
+from mailreeve_policyd.rules.nodes import Key, Number, Period, Spec, Subject, Word
+from mailreeve_policyd.rules.source import Mistake, Place, one_of, quote, suggest
 
 MAX_UNITS = 10**15
 """More than any limit counts, and exact where a store counts in doubles."""
@@ -72,19 +72,28 @@ def period_of(period: Period) -> timedelta:
     return timedelta(seconds=count * seconds)
 
 
-_ENTRY = re.compile(r"([0-9]{1,15})\s+([A-Za-z]+)\s*/\s*(?:([0-9]{1,9})\s+)?([A-Za-z]+)\Z")
+# N unit/period, N distinct FACT[/prefix]/period; a period is a unit of time with or without a count
+_ENTRY = re.compile(
+    r"([0-9]{1,15})\s+(?:([A-Za-z]+)|distinct\s+([A-Za-z_]+)(?:\s*/\s*([0-9]{1,3}))?)"
+    r"\s*/\s*(?:([0-9]{1,9})\s+)?([A-Za-z]+)\Z"
+)
 
 
-def parse_limit(text: str, at: Word) -> Limit:
-    """The limit of a table entry: `500 recipients/hour`. `at` stands for the place in messages.
+def parse_spec(text: str, at: Place) -> Spec:
+    """What a table says of a limit: `500 recipients/hour`, `5 distinct recipient/hour`. All stands `at`.
 
     Raises:
         Mistake: it is none.
     """
     match = _ENTRY.match(text.strip())
     if match is None:
-        raise Mistake(at.at, f"{quote(text.strip())} is no limit", "write `500 recipients/hour`")
-    maximum, unit, count, period = match.groups()
-    number = Number(at.at, int(count)) if count else None
-    spec = Spec(Number(at.at, int(maximum)), Word(at.at, unit), None, Period(number, Word(at.at, period)))
-    return limit_of(spec)
+        raise Mistake(at, f"{quote(text.strip())} is no limit", "write `500 recipients/hour`")
+    maximum, unit, fact, prefix, count, period = match.groups()
+    number = Number(at, int(count)) if count else None
+    counted = Key(Subject(at, fact), Number(at, int(prefix)) if prefix else None) if fact else None
+    return Spec(
+        Number(at, int(maximum)),
+        Word(at, unit) if unit else None,
+        counted,
+        Period(number, Word(at, period)),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.facts import Fact
 from mailreeve_policyd.judgement import (
@@ -59,8 +60,9 @@ class Rule:
         return is_reject and default is OnUnknown.DEFER
 
     def unknown(self, transaction: Transaction) -> tuple[str, ...]:
-        """Which facts of its condition cannot be known now."""
-        return tuple(fact.name for fact in self.asks if is_unknown(fact, transaction))
+        """Which facts of its condition cannot be known now; of a limit also what it counts by."""
+        asked = self.facts if self.counts else self.asks
+        return tuple(fact.name for fact in asked if is_unknown(fact, transaction))
 
 
 @dataclass(slots=True)
@@ -102,6 +104,10 @@ class Ruleset:
         """Does a rule of this stage count against a limit?"""
         return any(rule.counts for rule in self.rules_at(stage))
 
+    def waits(self, stage: Stage) -> bool:
+        """May a rule of this stage wait for a store: a limit's, or that of a live set or table?"""
+        return any(rule.counts or any(fact.is_live for fact in rule.facts) for rule in self.rules_at(stage))
+
     def adders(self, stages: Iterable[Stage]) -> Iterator[tuple[Rule, str]]:
         """The rules of these stages that add a header field, each with the field's name."""
         for stage in stages:
@@ -126,8 +132,11 @@ class Ruleset:
         for position, rule in enumerate(self.rules_at(stage)):
             held = True if rule.condition is None else rule.condition(transaction)
             if held:
-                decision = _act(rule.body, transaction, position, tally)
-            elif held is None:
+                try:
+                    decision = _act(rule.body, transaction, position, tally)
+                except StoreError:  # the limit stands in a table that cannot say
+                    held = None
+            if held is None:
                 unknown += rule.unknown(transaction)
                 if rule.defers_unknown(on_unknown):
                     decision = cannot_know(rule.name, stage)
@@ -176,7 +185,11 @@ def _step(rule: Rule, transaction: Transaction) -> Step:
     outcome = Outcome.UNKNOWN if held is None else Outcome.HELD if held else Outcome.DID_NOT_HOLD
     if not held or not isinstance(rule.body, Counter):
         return Step(rule.stage, rule.name, rule.line, outcome, asked)
-    if rule.body.charge(transaction) is None:
+    try:
+        counts = rule.body.charge(transaction) is not None
+    except StoreError:
+        return Step(rule.stage, rule.name, rule.line, Outcome.UNKNOWN, asked)
+    if not counts:
         absent = ", ".join(f"{fact.name}={shown(fact, transaction)}" for fact in rule.body.keys)
         return Step(rule.stage, rule.name, rule.line, Outcome.DOES_NOT_COUNT, absent)
     return Step(rule.stage, rule.name, rule.line, Outcome.WITHIN, asked)

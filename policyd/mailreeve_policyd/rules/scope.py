@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
+from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.escape import escape, escape_ascii
 from mailreeve_policyd.facts import CANNOT_KNOW, FACTS, Door, Fact, FactType, FactValue
+from mailreeve_policyd.rules.lookups import Lookup, ValueT, lookup, lookup_fact
 from mailreeve_policyd.rules.nodes import Subject, Word
-from mailreeve_policyd.rules.sets import NamedSet
+from mailreeve_policyd.rules.outside import Outside, bind
+from mailreeve_policyd.rules.sets import LiveSet, NamedSet
 from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
-from mailreeve_policyd.rules.tables import Table
+from mailreeve_policyd.rules.tables import LiveTable, Table
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 
 MAX_ATTRIBUTE_NAME = 100
 """Characters of `attribute("...")`: Postfix's longest is 24."""
 
-_LATER = ("client_country", "client_asn")
+_NOTHING = Outside()
 
 _DOORS = {Door.POLICY: "the policy daemon", Door.MILTER: "the milter"}
 
@@ -29,8 +32,9 @@ class Scope:
 
     stage: Stage
     door: Door
-    sets: Mapping[str, NamedSet]
-    tables: Mapping[str, Table]
+    sets: Mapping[str, NamedSet | LiveSet]
+    tables: Mapping[str, Table | LiveTable]
+    outside: Outside = _NOTHING
 
     def fact(self, subject: Subject) -> Fact:
         """The fact that is asked, if its door knows it at this stage.
@@ -39,7 +43,7 @@ class Scope:
             Mistake: it is unknown there, or everywhere.
         """
         if subject.table is not None:
-            raise Mistake(subject.table.at, f"{quote(subject.table.text)} cannot be asked here")
+            return self.table_fact(subject.table, subject)
         if subject.is_attribute:
             return _attribute(subject)
         fact = FACTS.get(subject.name)
@@ -48,7 +52,18 @@ class Scope:
         first = fact.known_from.get(self.door)
         if first is None or first > self.stage:
             raise self._not_known(subject, fact, first)
-        return fact
+        return bind(fact, subject, self.outside)
+
+    def table_fact(self, table: Word, subject: Subject) -> Fact:
+        """What stands in a table under a fact. Raises as `fact`, `table` and `lookup_fact`."""
+        key = replace(subject, table=None)
+        return lookup_fact(subject, self.fact(key), self.table(table))
+
+    def lookup(self, subject: Subject, read: Callable[[str], ValueT]) -> Lookup[ValueT]:
+        """The same, read as something else. Raises as `table_fact`, and as `lookup` for what it reads."""
+        if subject.table is None:  # pragma: no cover -- the grammar gives a table here
+            raise ValueError(subject)
+        return lookup(subject, self.fact(replace(subject, table=None)), self.table(subject.table), read)
 
     def _not_known(self, subject: Subject, fact: Fact, first: Stage | None) -> Mistake:
         door, name = _DOORS[self.door], quote(fact.name)
@@ -62,7 +77,7 @@ class Scope:
             return Mistake(subject.at, problem, f"it needs the message: {right}")
         return Mistake(subject.at, problem, f"{_DOORS[other]} knows it, from {stage.value} on")
 
-    def named_set(self, word: Word) -> NamedSet:
+    def named_set(self, word: Word) -> NamedSet | LiveSet:
         """The set of this name.
 
         Raises:
@@ -76,7 +91,7 @@ class Scope:
             raise Mistake(word.at, f"there is no set {quote(word.text)}", hint)
         return found
 
-    def table(self, word: Word) -> Table:
+    def table(self, word: Word) -> Table | LiveTable:
         """The table of this name.
 
         Raises:
@@ -91,8 +106,6 @@ class Scope:
 
 def _unknown_fact(subject: Subject) -> Mistake:
     name = quote(subject.name)
-    if subject.name in _LATER:
-        return Mistake(subject.at, f"{name} is not yet supported")
     hint = suggest(subject.name, FACTS)
     owners = [fact.name for fact in FACTS.values() if subject.name in fact.words]
     if owners and not hint:
@@ -117,12 +130,28 @@ def is_unknown(fact: Fact, transaction: Transaction) -> bool:
     """Is there something of this fact that cannot be known now?"""
     if fact.maybe is not None:
         return bool(fact.maybe(transaction))
+    if fact.is_live:
+        return not _answers(fact, transaction)
     return fact.type is FactType.WORD and fact.read(transaction) == CANNOT_KNOW
 
 
+def _answers(fact: Fact, transaction: Transaction) -> bool:
+    try:
+        fact.read(transaction)
+    except StoreError:
+        return False
+    return True
+
+
 def shown(fact: Fact, transaction: Transaction, ascii_only: bool = False) -> str:
-    """A fact's value for a person or a reply: escaped, bounded; `(none)` where it is absent."""
-    value = fact.read(transaction)
+    """A fact's value for a person or a reply: escaped, bounded.
+
+    `(none)` where it is absent, `(unknown)` where a store cannot say.
+    """
+    try:
+        value = fact.read(transaction)
+    except StoreError:
+        return "(unknown)"
     if value is None or value in ("", ()):
         return "(none)"
     text = ", ".join(value) if isinstance(value, tuple) else str(value)

@@ -6,13 +6,17 @@ for the type of the fact that is looked up, and an entry that cannot be one is a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 from mailreeve_policyd.errors import ConfigError, ProtocolError
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.facts import FactType
+from mailreeve_policyd.live import LiveNames
 from mailreeve_policyd.rules.networks import IPNetwork, NetworkSet, network_around, parse_network
 from mailreeve_policyd.rules.nodes import Number, SetNode, Text, Value, Word
 from mailreeve_policyd.rules.source import Mistake, Place, quote
@@ -20,10 +24,19 @@ from mailreeve_policyd.smtp import parse_domain, parse_mailbox
 from mailreeve_policyd.transaction import parse_address
 
 MAX_SET_FILE_BYTES = 64 * 1024 * 1024
-"""A set file lies in each worker's memory, some five times its size: 64 MiB are about two million entries."""
+"""Of a set or table file: a million entries of the usual length are a third of it."""
+
+MAX_ENTRIES = 1_000_000
+"""Of one file. It lies in each worker's memory, some 200 octets an entry, and is read within seconds."""
+
+MAX_LINE = 1000
+"""Characters of a line: an address has 320 at most, what a table says of it stands in one reply."""
 
 MAX_PATH_SHOWN = 4 * 4096
 """A path is shown whole, to be found: Linux takes 4096 octets (PATH_MAX), escaped at most four times that."""
+
+MAX_LIVE_NAME = 100
+"""Characters of a name in Redis: a key of a hundred is long already."""
 
 ReadFile = Callable[[Path, str, int], str]
 """Path, the name to show, the largest size in bytes; raises ConfigError. source.read_text is the real one."""
@@ -37,16 +50,76 @@ class Entry:
     fail: Callable[[str, str | None], Exception]
 
 
-@dataclass(frozen=True, slots=True)
-class NamedSet:
-    """A set of the rules file."""
+class FileEntries(Sequence[Entry]):
+    """The entries of a file, by their texts and lines: an object for each would take five times as much."""
 
-    name: str
-    entries: tuple[Entry, ...]
+    __slots__ = ("_lines", "_path", "_texts")
+
+    def __init__(self, path: Path, texts: list[str], lines: array[int]) -> None:
+        self._path = path
+        self._texts = texts
+        self._lines = lines
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Entry]: ...
+    def __getitem__(self, index: int | slice) -> Entry | Sequence[Entry]:
+        if isinstance(index, slice):
+            return FileEntries(self._path, self._texts[index], self._lines[index])
+        return Entry(self._texts[index], _failure_in(self._path, self._lines[index]))
+
+
+class NamedSet:
+    """A set of the rules file whose entries are known; what they are for a type of fact is found once."""
+
+    __slots__ = ("_networks", "_numbers", "_texts", "entries", "name")
+
+    def __init__(self, name: str, entries: Sequence[Entry]) -> None:
+        self.name = name
+        self.entries = entries
+        self._texts: dict[FactType, frozenset[str]] = {}
+        self._networks: NetworkSet | None = None
+        self._numbers: frozenset[int] | None = None
 
     def with_entries(self, entries: Iterable[Entry]) -> NamedSet:
         """The set with more entries."""
         return NamedSet(self.name, (*self.entries, *entries))
+
+    def texts(self, fact_type: FactType) -> frozenset[str]:
+        """As `texts_for`."""
+        found = self._texts.get(fact_type)
+        if found is None:
+            found = self._texts[fact_type] = texts_for(fact_type, self.entries)
+        return found
+
+    def networks(self) -> NetworkSet:
+        """As `networks_for`."""
+        if self._networks is None:
+            self._networks = networks_for(self.entries)
+        return self._networks
+
+    def numbers(self) -> frozenset[int]:
+        """As `numbers_for`."""
+        if self._numbers is None:
+            self._numbers = numbers_for(self.entries)
+        return self._numbers
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSet:
+    """A set of the rules file that is asked where it lives; `key` is its name there."""
+
+    name: str
+    key: str
+    live: LiveNames
+
+    def has(self, *members: str) -> bool:
+        """Is one of these in it? Raises StoreError if that cannot be known now."""
+        return self.live.has(self.key, members)
 
 
 def entry_of(value: Value) -> Entry:
@@ -58,38 +131,69 @@ def entry_of(value: Value) -> Entry:
     return Entry(str(value.value) if isinstance(value, Number) else value.text, fail)
 
 
-def load_set(node: SetNode, folder: Path, read_file: ReadFile) -> NamedSet:
+def load_set(
+    node: SetNode, folder: Path, read_file: ReadFile, live: LiveNames | None = None
+) -> NamedSet | LiveSet:
     """The set that a statement describes; a file's path is relative to the rules file's folder.
 
     Raises:
-        Mistake: the backend is unknown, or the file is missing.
-        ConfigError: the file is no text.
+        Mistake: the backend is unknown or not configured, or the file is missing.
+        ConfigError: the file is no text, or too long.
     """
     if node.backend is None:
         return NamedSet(node.name.text, tuple(entry_of(value) for value in node.entries))
     if node.argument is None:  # pragma: no cover -- the grammar gives both or none
         raise ValueError(node)
+    if node.backend.text == "redis":
+        return LiveSet(node.name.text, *live_name(node.backend, node.argument, live))
     check_backend(node.backend, "set")
     path, text = read_beside(node.argument, folder, read_file)
-    entries = tuple(Entry(line, _failure_in(path, number)) for number, line in lines_of(text) if line)
-    return NamedSet(node.name.text, entries)
+    return NamedSet(node.name.text, _entries_in(path, text))
+
+
+def _entries_in(path: Path, text: str) -> FileEntries:
+    texts: list[str] = []
+    lines = array("I")
+    for number, line in lines_of(path, text):
+        texts.append(line)
+        lines.append(number)
+    return FileEntries(path, texts, lines)
 
 
 def check_backend(backend: Word, kind: str) -> None:
     """Raises Mistake unless a set or table can come from there."""
     if backend.text == "file":
         return
-    hint = f'write `{kind} NAME = file "..."`'
-    if backend.text in ("redis", "sql", "ldap"):
-        problem = f"a {kind} from {backend.text} is not yet supported"
-        raise Mistake(backend.at, problem, f"{hint}; it is read at each reload")
+    hint = f'write `{kind} NAME = file "..."`, or `redis "..."`'
+    if backend.text in ("sql", "ldap", "mysql", "pgsql", "sqlite"):
+        problem = f"a {kind} cannot come from {backend.text}"
+        raise Mistake(backend.at, problem, f"{hint}: a script keeps it in step")
     quoted = f', or a text in quotes: "{backend.text[:40]}"' if kind == "set" else ""
     raise Mistake(backend.at, f"unknown source {quote(backend.text)}", hint + quoted)
 
 
+def live_name(backend: Word, name: Text, live: LiveNames | None) -> tuple[str, LiveNames]:
+    """The name of a set or table in Redis, and whom to ask.
+
+    Raises:
+        Mistake: no Redis is configured, or the name is none.
+    """
+    if live is None:
+        hint = 'in mailreeve.toml, under [live], write redis_url = "redis://127.0.0.1:6379/0"'
+        raise Mistake(backend.at, "no Redis is configured", hint)
+    if not 0 < len(name.text) <= MAX_LIVE_NAME or not name.text.isprintable():
+        raise Mistake(name.at, f"{quote(name.text)} is no name in Redis", "the part after `mailreeve:set:`")
+    return name.text, live
+
+
+def path_of(name: Text, folder: Path) -> Path:
+    """Where a file lies that the rules file names."""
+    return folder / name.text
+
+
 def read_beside(name: Text, folder: Path, read_file: ReadFile) -> tuple[Path, str]:
     """A file that the rules file names, with its path."""
-    path = folder / name.text
+    path = path_of(name, folder)
     try:
         return path, read_file(path, str(path), MAX_SET_FILE_BYTES)
     except ConfigError as error:
@@ -99,10 +203,31 @@ def read_beside(name: Text, folder: Path, read_file: ReadFile) -> tuple[Path, st
         raise Mistake(name.at, problem, "a path is relative to the folder of the rules file") from error
 
 
-def lines_of(text: str) -> Iterable[tuple[int, str]]:
-    """The lines of a set or table file with their numbers; comments (#) and the space around are dropped."""
-    for number, line in enumerate(text.split("\n"), 1):
-        yield number, line.partition("#")[0].strip()
+# a comment begins a line, or follows white space: `bob#1` is a login, and no Bob
+_COMMENT = re.compile(r"(?:^|\s)#")
+
+
+def lines_of(path: Path, text: str) -> Iterator[tuple[int, str]]:
+    """The lines of a set or table file that say something, with their numbers.
+
+    Comments (from a # on that begins the line or follows white space) and the space around are dropped.
+
+    Raises:
+        ConfigError: more than MAX_ENTRIES of them, or one longer than MAX_LINE.
+    """
+    entries = 0
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = raw.strip()
+        if "#" in line and (comment := _COMMENT.search(line)):
+            line = line[: comment.start()].rstrip()
+        if not line:
+            continue
+        entries += 1
+        if len(line) > MAX_LINE:
+            raise ConfigError(str(path), str(number), f"a line of more than {MAX_LINE} characters")
+        if entries > MAX_ENTRIES:
+            raise ConfigError(str(path), str(number), f"more than {MAX_ENTRIES} entries", "split the file")
+        yield number, line
 
 
 def _failure_in(path: Path, number: int) -> Callable[[str, str | None], Exception]:
@@ -152,7 +277,12 @@ def texts_for(fact_type: FactType, entries: Iterable[Entry]) -> frozenset[str]:
     if fact_type is FactType.DOMAIN:
         return frozenset(_domain_entry(entry) for entry in entries)
     normal = normal_mailbox if fact_type is FactType.MAILBOX else normal_text
-    return frozenset(normal(entry.text) for entry in entries)
+    return frozenset(_shared(entry.text, normal(entry.text)) for entry in entries)
+
+
+def _shared(text: str, normal: str) -> str:
+    """The text itself where it is normal already: one object in memory and not two."""
+    return text if text == normal else normal
 
 
 def networks_for(entries: Iterable[Entry]) -> NetworkSet:

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from mailreeve_policyd.escape import ELLIPSIS
 from mailreeve_policyd.facts import FACTS, Fact
-from mailreeve_policyd.rules.nodes import Subject, Text
+from mailreeve_policyd.rules.nodes import Subject, Text, Word
 from mailreeve_policyd.rules.scope import Scope, shown
 from mailreeve_policyd.rules.source import Mistake, Place, quote, suggest
 from mailreeve_policyd.transaction import Transaction
@@ -30,6 +30,9 @@ WAITS = frozenset((RETRY_AFTER, RETRY_AFTER_SECONDS))
 
 # literal brace | {name} | a brace that is neither
 _PART = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
+
+# {TABLE[FACT]}: what stands in a table
+_FROM_TABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)\[([a-z_]+)\]\Z")
 
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
@@ -102,6 +105,8 @@ def _compile(part: str, at: Place, scope: Scope, with_waits: bool) -> str | Fact
         if with_waits:
             return _Wait(name)
         raise Mistake(at, f"{quote(part)} stands only in the text of a limit", "write it after `else`")
+    if table := _FROM_TABLE.match(name):
+        return scope.fact(Subject(at, table[2], table=Word(at, table[1])))
     if name not in FACTS:
         raise Mistake(at, f"unknown name {quote(part)} in a text", suggest(name, [*FACTS, *WAITS]))
     return scope.fact(Subject(at, name))
