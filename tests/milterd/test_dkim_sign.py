@@ -229,6 +229,28 @@ def test_what_is_never_signed() -> None:
     assert not set(SIGNED_NAMES) & NEVER_SIGNED
 
 
+def test_what_one_signature_leaves_is_not_in_the_next() -> None:
+    """Key, identity, times, names and forms are those of each signature, whatever was signed before."""
+    forever = SigningOptions()
+    brief = SigningOptions(oversign=(b"to",), valid_for=timedelta(hours=1), body=Canonicalization.SIMPLE)
+    keys = [RSA, replace(RSA, identity="@example.org"), replace(RSA, selector=parse_domain("r3")), ED25519]
+    calls = [
+        (key, options, fields)
+        for key in keys
+        for options in (forever, brief)
+        for fields in (FIELDS, FIELDS[1:3])
+    ]
+
+    found = [parse_tag_list(sign(fields, [key], options)[0].value) for key, options, fields in calls]
+
+    for tags, (key, options, fields) in zip(found, calls, strict=True):
+        assert (tags["a"], tags["s"]) == (key.algorithm.value, key.selector)
+        assert ("i" in tags, "x" in tags) == (bool(key.identity), options is brief)
+        assert tags["c"] == f"relaxed/{options.body.value}"
+        assert ("list-unsubscribe" in tags["h"]) == (fields is FIELDS)
+        assert split_list(tags["h"]).count("to") == (2 if options is brief else 1)
+
+
 def test_oversigned_names_cover_what_is_absent() -> None:
     """An oversigned name stands once more than there are fields, so that none can be added."""
     signature = sign(keys=[RSA], options=SigningOptions(oversign=(b"reply-to", b"subject", b"x-own")))[0]

@@ -37,6 +37,30 @@ def test_a_signature_is_read() -> None:
     assert signature.key_name == "s1._domainkey.example.org"
 
 
+def test_what_differs_between_two_messages_is_not_remembered() -> None:
+    """Two signatures of one sender share what is constant; the rest is each one's own."""
+    first = parse_signature(parse_tag_list(WELL_FORMED))
+    changed = {"i": "@example.org", "l": "8", "t": "6", "x": "7", "b": "AQID", "bh": "A" * 43 + "="}
+    second = parse_signature({**parse_tag_list(WELL_FORMED), **changed})
+
+    assert second.signed_names is first.signed_names
+    assert second.identity_domain == "example.org"
+    assert second.body_form == BodyForm(Canonicalization.SIMPLE, 8)
+    assert (second.signed_at, second.expires_at) == (6, 7)
+    assert (second.signature, second.body_hash) == (b"\1\2\3", bytes(32))
+    assert parse_signature(parse_tag_list(WELL_FORMED)) == first
+
+
+@pytest.mark.parametrize("tag", ["v", "a", "c", "d", "s", "q", "h"])
+def test_every_constant_tag_is_looked_at_each_time(tag: str) -> None:
+    """A signature that was good a moment ago is refused with one wrong tag."""
+    tags = parse_tag_list(WELL_FORMED)
+    parse_signature(tags)
+
+    with pytest.raises(ProtocolError):
+        parse_signature({**tags, tag: "wrong;"})
+
+
 def test_the_key_name_must_fit_into_dns() -> None:
     """d= and s= that are names each but too long together are refused before DNS is asked."""
     long = ".".join(["x" * 60] * 3).encode()

@@ -51,6 +51,13 @@ def test_unsigned_mail_has_no_outcome() -> None:
     assert resolver.queries == []
 
 
+def test_a_name_with_space_behind_is_no_signature() -> None:
+    """`DKIM-Signature :` is left to those who read obsolete syntax (RFC 5322 section 4.5.8)."""
+    signature, author = signed_by("example.org")
+
+    assert results([HeaderField(signature.name + b" ", signature.value), author], "example.org", 8) == []
+
+
 def test_the_authors_domain_comes_first() -> None:
     """With room for one signature it is the author's own, then one of a domain above or below it."""
     fields = signed_by("example.net", "mail.example.org", "example.org")

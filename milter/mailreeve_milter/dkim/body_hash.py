@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from mailreeve_milter.dkim.canonical import BodyCanonicalizer, Canonicalization, body_canonicalizer
+import msgspec
+
+from mailreeve_milter.dkim.canonical import Canonicalization, Sink, body_canonicalizer
 
 
-@dataclass(frozen=True, slots=True)
-class BodyForm:
+class BodyForm(msgspec.Struct, frozen=True, gc=False):  # a key of every message: a dataclass hashes slowly
     """What a signature hashed: the canonical form, and its first `length` octets (l=) or all of it."""
 
     canonicalization: Canonicalization
@@ -47,12 +47,15 @@ class BodyHashes:
     __slots__ = ("_canonicalizers", "_hashes", "_is_finished")
 
     def __init__(self, forms: Iterable[BodyForm]) -> None:
-        self._hashes = {form: BodyHash(form.length) for form in forms}
+        self._hashes: dict[BodyForm, BodyHash] = {}
         self._is_finished = False
+        sinks: dict[Canonicalization, list[Sink]] = {}
+        for form in forms:
+            if form not in self._hashes:
+                self._hashes[form] = body_hash = BodyHash(form.length)
+                sinks.setdefault(form.canonicalization, []).append(body_hash.add)
         self._canonicalizers = [
-            self._canonicalizer(canonicalization)
-            for canonicalization in Canonicalization
-            if any(form.canonicalization is canonicalization for form in self._hashes)
+            body_canonicalizer(form, _one_sink(of_form)) for form, of_form in sinks.items()
         ]
 
     def update(self, chunk: bytes) -> None:
@@ -72,17 +75,13 @@ class BodyHashes:
         """The digest of one of the forms; it is final after `finish`."""
         return self._hashes[form]
 
-    def _canonicalizer(self, canonicalization: Canonicalization) -> BodyCanonicalizer:
-        sinks = [
-            body_hash.add
-            for form, body_hash in self._hashes.items()
-            if form.canonicalization is canonicalization
-        ]
-        if len(sinks) == 1:
-            return body_canonicalizer(canonicalization, sinks[0])
 
-        def add_to_all(canonical: bytes) -> None:
-            for sink in sinks:
-                sink(canonical)
+def _one_sink(sinks: list[Sink]) -> Sink:
+    if len(sinks) == 1:
+        return sinks[0]
 
-        return body_canonicalizer(canonicalization, add_to_all)
+    def add_to_all(canonical: bytes) -> None:
+        for sink in sinks:
+            sink(canonical)
+
+    return add_to_all

@@ -28,6 +28,9 @@ class Canonicalization(Enum):
     SIMPLE = "simple"
     RELAXED = "relaxed"
 
+    # A member is one object. Enum's own hash is a function of Python.
+    __hash__ = object.__hash__
+
 
 def canonical_field(field: HeaderField, canonicalization: Canonicalization) -> bytes:
     """The field with its CRLF (sections 3.4.1 and 3.4.2).
@@ -36,8 +39,23 @@ def canonical_field(field: HeaderField, canonicalization: Canonicalization) -> b
     """
     if canonicalization is Canonicalization.SIMPLE:
         return field.raw
-    value = _reduce(unfold(field.value)).strip(b" ")
-    return b"%b:%b\r\n" % (field.name.lower().rstrip(b" \t"), value)
+    return relaxed_field(canonical_name(field.name), field.value)
+
+
+def canonical_name(name: bytes) -> bytes:
+    """A field's name as `relaxed` has it, by which fields are found, too."""
+    return name.lower().rstrip(b" \t")
+
+
+def relaxed_field(name: bytes, value: bytes) -> bytes:
+    """Section 3.4.2 for a field whose name is canonical already."""
+    if b"\n" in value:
+        value = unfold(value)
+    if b"\t" in value:
+        value = value.replace(b"\t", b" ")
+    while b"  " in value:
+        value = value.replace(b"  ", b" ")
+    return name + b":" + value.strip(b" ") + CRLF
 
 
 def _reduce(octets: bytes) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.smtp import Domain
@@ -12,16 +13,14 @@ Word = Literal["pass", "fail", "policy", "neutral", "temperror", "permerror"]
 """`none` is not among them: it is said of a message without a signature, not of a signature."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True, gc=False):
     """A result word and its reason, which a person understands and which holds no text from the wire."""
 
     word: Word
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class SignatureOutcome:
+class SignatureOutcome(msgspec.Struct, frozen=True):
     """One signature's result; `domain` is its d=, None where that could not be read.
 
     `result` has the method "dkim" and the properties header.d, header.i, header.s, header.a and

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from mailreeve_milter.dkim.header_hash import SignedHeader
 from mailreeve_milter.dkim.key_record import UsableKey
 from mailreeve_milter.dkim.outcome import Finding
-from mailreeve_milter.dkim.sign import Signing, SigningKey, SigningOptions, start_signing
+from mailreeve_milter.dkim.sign import Signing, SigningKey, SigningOptions, signing_of
 from mailreeve_milter.dkim.signature import DkimSignature
 from mailreeve_milter.dkim.verify import CLOCK_SKEW, Verification, start_verification_of
 from mailreeve_milter.message import HeaderField
@@ -68,5 +69,6 @@ def start_signing_once(
 ) -> SigningOnce:
     """Sign a message whose header, `fields` top down, is complete, with each key that has not signed it."""
     by_place: dict[_KeyPlace, SigningKey] = {(key.domain, key.selector): key for key in keys}
-    found = start_verification_of(fields, by_place, MAX_VERIFIED)
-    return SigningOnce(start_signing(fields, keys, options), by_place, found)
+    header = SignedHeader(fields)
+    found = start_verification_of(fields, header, by_place, MAX_VERIFIED)
+    return SigningOnce(signing_of(header, keys, options), by_place, found)

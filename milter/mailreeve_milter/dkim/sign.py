@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 
+import msgspec
+
 from mailreeve_milter.dkim.body_hash import BodyForm, BodyHashes
 from mailreeve_milter.dkim.canonical import CRLF, Canonicalization
 from mailreeve_milter.dkim.crypto import PrivateKey, key_type, sign_digest
-from mailreeve_milter.dkim.header_hash import SignedHeader
+from mailreeve_milter.dkim.header_hash import SignedHeader, unsigned_form
 from mailreeve_milter.dkim.signature import FIELD_NAME, Algorithm
 from mailreeve_milter.message import HeaderField
 from mailreeve_policyd.smtp import Domain
@@ -77,6 +80,17 @@ MAX_COLUMNS = 78
 """Characters of a line (RFC 5322 section 2.1.1); a domain alone may be longer."""
 
 _BASE64_COLUMNS = 70
+_FOLD = CRLF + b" "
+
+REMEMBERED_FRAMES = 512
+"""Signatures that are kept but for what each message adds: mail of one key with the same fields needs one.
+They take half a megabyte as a rule, and 4 if all name every field as often as they may."""
+
+# stand for what is filled in; no name, domain or identity holds them
+_TIMES_GAP = b"\0"
+_BODY_HASH_GAP = b"\1"
+_BODY_HASH_OCTETS = 44  # of a SHA-256 digest in base64
+_ALGORITHMS = {"rsa": Algorithm.RSA_SHA256, "ed25519": Algorithm.ED25519_SHA256}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +108,7 @@ class SigningKey:
     @property
     def algorithm(self) -> Algorithm:
         """The a= of its signatures."""
-        return Algorithm(f"{key_type(self.private_key)}-sha256")
+        return _ALGORITHMS[key_type(self.private_key)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +129,15 @@ class SigningOptions:
 class Signing:
     """The signatures for one message, while its body streams by. Made by `start_signing`."""
 
-    __slots__ = ("_bodies", "_form", "_header", "_keys", "_names", "_options")
+    __slots__ = ("_bodies", "_covered", "_form", "_keys", "_names", "_options")
 
     def __init__(self, header: SignedHeader, keys: Sequence[SigningKey], options: SigningOptions) -> None:
-        self._header = header
         self._keys = keys
         self._options = options
-        self._names = _names_to_sign(header, options) if keys else []
+        self._names, places = _choose_fields(header, options) if keys else ((), [])
+        self._covered = hashlib.sha256(header.canonical(places, options.header))
         self._form = BodyForm(options.body)
-        self._bodies = BodyHashes([self._form] if keys else [])
+        self._bodies = BodyHashes((self._form,) if keys else ())
 
     @property
     def keys(self) -> Sequence[SigningKey]:
@@ -140,36 +154,22 @@ class Signing:
         Keys of `leave_out` make none. Values are folded with CRLF and begin with the space after the colon.
         """
         self._bodies.finish()
-        seconds = int(now.timestamp())
-        return tuple(self._sign(key, seconds) for key in self._keys if key not in leave_out)
+        keys = [key for key in self._keys if key not in leave_out]
+        if not keys:
+            return ()
+        times = _format_times(int(now.timestamp()), self._options.valid_for)
+        body_hash = base64.b64encode(self._bodies.of(self._form).digest)
+        return tuple([self._sign(key, times, body_hash) for key in keys])
 
-    def _sign(self, key: SigningKey, signed_at: int) -> HeaderField:
-        tags, column = fold(self._tag_pieces(key, signed_at), len(FIELD_NAME) + 1)
-        digest = self._header.digest(self._names, self._options.header, HeaderField(FIELD_NAME, tags))
-        signature = base64.b64encode(sign_digest(key.private_key, digest))
-        folded, _ = fold(cut(signature, _BASE64_COLUMNS), column)
-        return HeaderField(FIELD_NAME, tags + folded)
-
-    def _tag_pieces(self, key: SigningKey, signed_at: int) -> list[bytes]:
-        """The field's value up to `b=`, cut where it may be folded."""
-        options, names = self._options, self._names
-        times = f" t={signed_at};"
-        if options.valid_for is not None:
-            times += f" x={signed_at + int(options.valid_for.total_seconds())};"
-        return [
-            b" v=1;",
-            f" a={key.algorithm.value};".encode("ascii"),
-            f" c={options.header.value}/{options.body.value};".encode("ascii"),
-            f" d={key.domain};".encode("ascii"),
-            *_identity_pieces(key.identity),
-            f" s={key.selector};".encode("ascii"),
-            times.encode("ascii"),
-            b" h=" + names[0] + b":",
-            *[name + b":" for name in names[1:-1]],
-            names[-1] + b";",
-            b" bh=" + base64.b64encode(self._bodies.of(self._form).digest) + b";",
-            b" b=",
-        ]
+    def _sign(self, key: SigningKey, times: bytes, body_hash: bytes) -> HeaderField:
+        options = self._options
+        place = (key.algorithm, key.domain, key.selector, key.identity)
+        frame = _frame(*place, options.header, options.body, self._names, len(times))
+        tags = frame.before_times + times + frame.before_body_hash + body_hash + frame.end
+        hashing = self._covered.copy()
+        hashing.update(unsigned_form(HeaderField(FIELD_NAME, tags), options.header))
+        signature = base64.b64encode(sign_digest(key.private_key, hashing.digest()))
+        return HeaderField(FIELD_NAME, tags + _fold_base64(signature, frame.column))
 
 
 def start_signing(
@@ -179,18 +179,29 @@ def start_signing(
 
     A message without exactly one From field has no author to sign for: it gets no signature.
     """
-    header = SignedHeader(fields)
+    return signing_of(SignedHeader(fields), keys, options)
+
+
+def signing_of(header: SignedHeader, keys: Sequence[SigningKey], options: SigningOptions | None) -> Signing:
+    """As `start_signing`."""
     usable = keys if header.count(FROM) == 1 else ()
     return Signing(header, usable, options or SigningOptions())
 
 
-def _names_to_sign(header: SignedHeader, options: SigningOptions) -> list[bytes]:
-    """h=: each name once a field, and once more where it is oversigned; From first."""
+def _choose_fields(header: SignedHeader, options: SigningOptions) -> tuple[tuple[bytes, ...], list[int]]:
+    """h=: each name once a field, and once more where it is oversigned; From first. And these fields."""
     names: list[bytes] = []
+    chosen: list[int] = []
+    find = header.places.get
     for name, once_more in _signable(options):
-        if (count := header.count(name)) or once_more:
-            names.extend([name] * (min(count, MAX_FIELDS_A_NAME) + once_more))
-    return names
+        places = find(name)
+        if places:
+            places = places[: -MAX_FIELDS_A_NAME - 1 : -1]  # bottom up, as verifiers take them (5.4.2)
+            names.extend([name] * len(places))
+            chosen.extend(places)
+        if once_more:
+            names.append(name)
+    return tuple(names), chosen
 
 
 @lru_cache(maxsize=256)  # a configuration has a handful
@@ -199,6 +210,54 @@ def _signable(options: SigningOptions) -> tuple[tuple[bytes, bool], ...]:
     oversigned = {FROM, *options.oversign}
     names = dict.fromkeys((FROM, *options.names, *sorted(oversigned)))
     return tuple((name, name in oversigned) for name in names if name not in NEVER_SIGNED)
+
+
+class _Frame(msgspec.Struct, frozen=True, gc=False):
+    """A signature's value around its times and bh=, folded, and the column after its last octets, ` b=`."""
+
+    before_times: bytes
+    before_body_hash: bytes
+    end: bytes
+    column: int
+
+
+@lru_cache(maxsize=REMEMBERED_FRAMES)
+def _frame(
+    algorithm: Algorithm,
+    domain: Domain,
+    selector: Domain,
+    identity: str,
+    header: Canonicalization,
+    body: Canonicalization,
+    names: tuple[bytes, ...],
+    times_octets: int,
+) -> _Frame:
+    """All that two messages with the same kinds of fields have in common."""
+    pieces = [
+        b" v=1;",
+        f" a={algorithm.value};".encode("ascii"),
+        f" c={header.value}/{body.value};".encode("ascii"),
+        f" d={domain};".encode("ascii"),
+        *_identity_pieces(identity),
+        f" s={selector};".encode("ascii"),
+        b" " + _TIMES_GAP * times_octets,
+        b" h=" + names[0] + b":",
+        *[name + b":" for name in names[1:-1]],
+        names[-1] + b";",
+        b" bh=" + _BODY_HASH_GAP * _BODY_HASH_OCTETS + b";",
+        b" b=",
+    ]
+    folded, column = fold(pieces, len(FIELD_NAME) + 1)
+    before_times, rest = folded.split(_TIMES_GAP * times_octets)
+    before_body_hash, end = rest.split(_BODY_HASH_GAP * _BODY_HASH_OCTETS)
+    return _Frame(before_times, before_body_hash, end, column)
+
+
+def _format_times(signed_at: int, valid_for: timedelta | None) -> bytes:
+    """t=, and x= where signatures expire."""
+    if valid_for is None:
+        return b"t=%d;" % signed_at
+    return b"t=%d; x=%d;" % (signed_at, signed_at + int(valid_for.total_seconds()))
 
 
 def _identity_pieces(identity: str) -> list[bytes]:
@@ -225,8 +284,15 @@ def fold(pieces: Iterable[bytes], column: int) -> tuple[bytes, int]:
     folded: list[bytes] = []
     for piece in pieces:
         if column + len(piece) > MAX_COLUMNS and column:
-            piece = CRLF + b" " + piece.lstrip(b" ")  # noqa: PLW2901 -- the piece as it stands on its line
+            piece = _FOLD + piece.lstrip(b" ")  # noqa: PLW2901 -- the piece as it stands on its line
             column = -len(CRLF)
         folded.append(piece)
         column += len(piece)
     return b"".join(folded), column
+
+
+def _fold_base64(octets: bytes, column: int) -> bytes:
+    """On lines of their own, but for the first piece where it has room behind `column`."""
+    pieces = list(cut(octets, _BASE64_COLUMNS))
+    start = b"" if column + len(pieces[0]) <= MAX_COLUMNS else _FOLD
+    return start + _FOLD.join(pieces)

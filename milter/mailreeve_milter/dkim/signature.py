@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
+import msgspec
 from dkim.canonicalization import CanonicalizationPolicy, InvalidCanonicalizationPolicyError
 
 from mailreeve_milter.dkim.body_hash import BodyForm
@@ -25,16 +25,20 @@ FIELD_NAME = b"DKIM-Signature"
 MAX_SIGNED_NAMES = 1000
 """Names in h=. Real ones hold up to a hundred; each costs one step."""
 
-REMEMBERED_NAMES = 256
-"""Values of h= that are kept: what a sender's software signs is the same in all of its messages."""
+REMEMBERED_KINDS = 512
+"""Signatures whose constant part is kept as a value: two messages of one sender differ in the times, the
+body's hash and b= alone. They take half a megabyte as a rule, and 6 if all are as large as they may be."""
 
 MAX_REMEMBERED_CHARACTERS = 512
-"""Longer ones are read each time."""
+"""Of h= and of q=; longer ones are read each time."""
 
 MAX_IDENTITY_CHARACTERS = 320
 """i=: a local part of 64, the @ and a domain of 255 (RFC 5321 section 4.5.3.1)."""
 
 SHA256_OCTETS = 32
+
+# a _Kind; where they are well-formed, none but h= and q= may be long
+_CONSTANT_TAGS = ("v", "a", "c", "d", "s", "q", "h")
 
 # hdr-name = field-name of RFC 5322, without ";" (section 2.10)
 _FIELD_NAME = re.compile(r"[!-9<-~]+\Z")
@@ -57,15 +61,28 @@ class Algorithm(Enum):
     ED25519_SHA256 = "ed25519-sha256"
     RSA_SHA1 = "rsa-sha1"  # known so that it is refused by name (RFC 8301 section 3.1)
 
-    @property
-    def key_type(self) -> str:
+    def __init__(self, word: str) -> None:
+        self.key_type = word.partition("-")[0]
         """The k= of its keys."""
-        return self.value.partition("-")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class DkimSignature:
-    """A signature that is well-formed. Times are POSIX seconds; names of h= are lower case."""
+class _Kind(msgspec.Struct, frozen=True, gc=False):
+    """What is the same in all signatures that one sender makes with one key."""
+
+    algorithm: Algorithm
+    header_canonicalization: Canonicalization
+    body_canonicalization: Canonicalization
+    domain: Domain
+    selector: Domain
+    key_name: str
+    signed_names: tuple[bytes, ...]
+
+
+class DkimSignature(msgspec.Struct, frozen=True, gc=False):  # a dataclass takes five times as long to make
+    """A signature that is well-formed. Times are POSIX seconds; names of h= are lower case.
+
+    `key_name` is where its key is published (section 3.6.2.1).
+    """
 
     algorithm: Algorithm
     signature: bytes
@@ -74,15 +91,11 @@ class DkimSignature:
     body_form: BodyForm
     domain: Domain
     selector: Domain
+    key_name: str
     identity_domain: Domain
     signed_names: tuple[bytes, ...]
     signed_at: int | None
     expires_at: int | None
-
-    @property
-    def key_name(self) -> str:
-        """Where its key is published (section 3.6.2.1)."""
-        return format_key_name(self.selector, self.domain)
 
 
 def format_key_name(selector: Domain, domain: Domain) -> str:
@@ -97,25 +110,42 @@ def parse_signature(tags: Mapping[str, str]) -> DkimSignature:
         UnknownMethodError: well-formed as far as it was read, with an a=, c= or q= that is not known.
         ProtocolError: a tag is missing or malformed, or two contradict each other; the text is for people.
     """
-    if _required(tags, "v") != "1":
-        raise ProtocolError("v= is not 1")
-    domain, selector = parse_place(tags)
+    constant = [tags.get(name) for name in _CONSTANT_TAGS]
+    is_usual = len(tags.get("h", "")) <= MAX_REMEMBERED_CHARACTERS >= len(tags.get("q", ""))
+    kind = _parse_kind_once(*constant) if is_usual else _parse_kind(*constant)
     signed_at, expires_at = _parse_times(tags)
-    header_form, body_form = _parse_forms(tags)
-    _check_query_method(tags)
     return DkimSignature(
-        algorithm=parse_algorithm(tags),
+        algorithm=kind.algorithm,
         signature=parse_octets(tags, "b"),
-        body_hash=_parse_body_hash(tags),
-        header_canonicalization=header_form,
-        body_form=body_form,
-        domain=domain,
-        selector=selector,
-        identity_domain=_parse_identity_domain(tags, domain),
-        signed_names=_parse_signed_names(tags),
+        body_hash=_parse_body_hash(tags, kind.algorithm),
+        header_canonicalization=kind.header_canonicalization,
+        body_form=BodyForm(kind.body_canonicalization, _parse_number(tags, "l", _LENGTH)),
+        domain=kind.domain,
+        selector=kind.selector,
+        key_name=kind.key_name,
+        identity_domain=_parse_identity_domain(tags, kind.domain),
+        signed_names=kind.signed_names,
         signed_at=signed_at,
         expires_at=expires_at,
     )
+
+
+def _parse_kind(*constant: str | None) -> _Kind:
+    """The values of _CONSTANT_TAGS, None where one is not given. Raises as `parse_signature`."""
+    tags = {name: value for name, value in zip(_CONSTANT_TAGS, constant, strict=True) if value is not None}
+    if _required(tags, "v") != "1":
+        raise ProtocolError("v= is not 1")
+    domain, selector = parse_place(tags)
+    header, body = _parse_canonicalization(tags.get("c", "simple/simple"))
+    if "dns/txt" not in split_list(tags.get("q", "dns/txt")):
+        raise UnknownMethodError("the key is not in DNS (q=)")
+    names = _parse_signed_names(tags)
+    return _Kind(
+        parse_algorithm(tags), header, body, domain, selector, format_key_name(selector, domain), names
+    )
+
+
+_parse_kind_once = lru_cache(maxsize=REMEMBERED_KINDS)(_parse_kind)
 
 
 def format_properties(tags: Mapping[str, str], b_characters: int) -> dict[str, str]:
@@ -145,13 +175,18 @@ def parse_key_place(tags: Mapping[str, str]) -> tuple[Domain | None, Domain | No
 
 
 def without_signature_value(value: bytes) -> bytes:
-    """The field's value with its b= emptied, white space around it included (section 3.7)."""
-    specs = value.split(b";")
-    for index, spec in enumerate(specs):
-        name, equals, _ = spec.partition(b"=")
+    """The field's value with its b= emptied, white space around it included (section 3.7).
+
+    There is one at most in a list of tags, and it is looked for from the end, where it mostly stands.
+    """
+    end = len(value)
+    while end >= 0:
+        start = value.rfind(b";", 0, end) + 1
+        name, equals, _ = value[start:end].partition(b"=")
         if equals and name.strip(b" \t\r\n") == b"b":
-            specs[index] = name + equals
-    return b";".join(specs)
+            return value[: start + len(name) + 1] + value[end:]
+        end = start - 1
+    return value
 
 
 def _required(tags: Mapping[str, str], name: str) -> str:
@@ -204,19 +239,13 @@ def parse_octets(tags: Mapping[str, str], name: str) -> bytes:
     return octets
 
 
-def _parse_body_hash(tags: Mapping[str, str]) -> bytes:
+def _parse_body_hash(tags: Mapping[str, str], algorithm: Algorithm) -> bytes:
     octets = parse_octets(tags, "bh")
-    if tags["a"] != Algorithm.RSA_SHA1.value and len(octets) != SHA256_OCTETS:
+    if algorithm is not Algorithm.RSA_SHA1 and len(octets) != SHA256_OCTETS:
         raise ProtocolError("bh= is no SHA-256 digest")
     return octets
 
 
-def _parse_forms(tags: Mapping[str, str]) -> tuple[Canonicalization, BodyForm]:
-    header, body = _parse_canonicalization(tags.get("c", "simple/simple"))
-    return header, BodyForm(body, _parse_number(tags, "l", _LENGTH))
-
-
-@lru_cache(maxsize=16)  # there are six that are no error
 def _parse_canonicalization(text: str) -> tuple[Canonicalization, Canonicalization]:
     try:
         policy = CanonicalizationPolicy.from_c_value(encode_wire(text))
@@ -246,18 +275,8 @@ def _parse_number(tags: Mapping[str, str], name: str, grammar: re.Pattern[str]) 
     return int(tags[name])
 
 
-def _check_query_method(tags: Mapping[str, str]) -> None:
-    if "dns/txt" not in split_list(tags.get("q", "dns/txt")):
-        raise UnknownMethodError("the key is not in DNS (q=)")
-
-
 def _parse_signed_names(tags: Mapping[str, str]) -> tuple[bytes, ...]:
-    text = _required(tags, "h")
-    return _read_names_once(text) if len(text) <= MAX_REMEMBERED_CHARACTERS else _read_names(text)
-
-
-def _read_names(text: str) -> tuple[bytes, ...]:
-    names = split_list(text)
+    names = split_list(_required(tags, "h"))
     if len(names) > MAX_SIGNED_NAMES:
         raise ProtocolError("h= names too many header fields")
     if not all(_FIELD_NAME.match(name) for name in names):
@@ -268,17 +287,17 @@ def _read_names(text: str) -> tuple[bytes, ...]:
     return lowered
 
 
-_read_names_once = lru_cache(maxsize=REMEMBERED_NAMES)(_read_names)
-
-
 def _parse_identity_domain(tags: Mapping[str, str], domain: Domain) -> Domain:
     """The domain of i=, which is d= or below it; i= is dkim-quoted-printable."""
     if "i" not in tags:
         return domain
-    if not _is_identity(tags["i"]):
+    identity = tags["i"]
+    if not _is_identity(identity):
         raise ProtocolError("i= is no identity")
-    decoded = _HEX_OCTET.sub(lambda match: bytes.fromhex(match[1].decode("ascii")), encode_wire(tags["i"]))
-    identity_domain = _domain_or_none(decode_wire(decoded.rpartition(b"@")[2]))
+    if "=" in identity:
+        octets = _HEX_OCTET.sub(lambda match: bytes.fromhex(match[1].decode("ascii")), encode_wire(identity))
+        identity = decode_wire(octets)
+    identity_domain = _domain_or_none(identity.rpartition("@")[2])
     if identity_domain is None or not is_under(identity_domain, domain):
         raise ProtocolError("i= is not within d=")
     return identity_domain

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from hmac import compare_digest
+
+import msgspec
 
 from mailreeve_milter.dkim.body_hash import BodyForm, BodyHash, BodyHashes
 from mailreeve_milter.dkim.crypto import PublicKey, is_signature
@@ -34,6 +35,8 @@ from mailreeve_policyd.smtp import Domain, is_under
 CLOCK_SKEW = timedelta(hours=1)
 """How far the signer's clock may be from ours: wide enough for a host in the wrong time zone's summer."""
 
+_SKEW_SECONDS = int(CLOCK_SKEW.total_seconds())
+
 MAX_SIGNATURES_READ = 64
 """Signature fields that are parsed to choose among them, from the top; each takes some 30 us."""
 
@@ -42,6 +45,8 @@ MAX_B_SHOWN = 64
 """Characters of b= that tell signatures apart (RFC 6008 section 3): eight, more where they are alike."""
 
 _FROM = b"from"
+_LOWER_FIELD_NAME = FIELD_NAME.lower()
+_PASS = Finding("pass", "the signature verifies")
 
 KeySource = Callable[[DkimSignature], UsableKey | Finding]
 """Finds the key of a signature, or says why there is none."""
@@ -50,8 +55,7 @@ _Read = dict[str, str] | Finding
 """The tags of a signature field, or what is wrong with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(msgspec.Struct, frozen=True):
     """One signature field: a signature, or what is wrong with it. `header_digest` is set with a signature."""
 
     properties: Mapping[str, str]
@@ -113,7 +117,7 @@ class Verification:
         finding = judge_octets(signature, body, candidate.header_digest, key.public_key)
         if key.is_testing:
             return _as_testing(finding)
-        return finding or Finding("pass", "the signature verifies")
+        return finding or _PASS
 
 
 def start_verification(
@@ -128,40 +132,52 @@ def start_verification(
     above and below it, then the others, each from the top down. `also_hash` are forms of the body that
     somebody else needs, so that the body is gone over once.
     """
-    positions = _signature_positions(fields)
+    header = SignedHeader(fields)
+    positions = _signature_positions(fields, header)
     read = [(place, _read_tags(fields[place])) for place in positions[:MAX_SIGNATURES_READ]]
-    ranked = sorted(read, key=lambda entry: _rank(entry[1], author_domain))
-    chosen = sorted(ranked[:max_signatures], key=lambda entry: entry[0])
-    return _verification(fields, chosen, len(positions) - len(chosen), also_hash)
+    chosen = read if len(read) <= max_signatures else _choose(read, author_domain, max_signatures)
+    return _verification(fields, header, chosen, len(positions) - len(chosen), also_hash)
 
 
 def start_verification_of(
-    fields: Sequence[HeaderField], names: Container[tuple[Domain | None, Domain | None]], max_signatures: int
+    fields: Sequence[HeaderField],
+    header: SignedHeader,
+    names: Container[tuple[Domain | None, Domain | None]],
+    max_signatures: int,
 ) -> Verification | None:
     """As `start_verification`, of the topmost signatures alone whose d= and s= are among `names`.
 
-    None if the message has no such signature, which is usual.
+    `header` is that of the `fields`. None if the message has no such signature, which is usual.
     """
-    positions = _signature_positions(fields)
+    positions = _signature_positions(fields, header)
     read = ((place, _read_tags(fields[place])) for place in positions[:MAX_SIGNATURES_READ])
     chosen = [
         (place, tags) for place, tags in read if isinstance(tags, dict) and parse_key_place(tags) in names
     ]
-    return _verification(fields, chosen[:max_signatures], 0) if chosen else None
+    return _verification(fields, header, chosen[:max_signatures], 0) if chosen else None
 
 
-def _signature_positions(fields: Sequence[HeaderField]) -> list[int]:
-    return [place for place, field in enumerate(fields) if field.lower_name == FIELD_NAME.lower()]
+def _signature_positions(fields: Sequence[HeaderField], header: SignedHeader) -> list[int]:
+    """Space behind the name, which is left to other readers, makes the field none of ours."""
+    places = header.places.get(_LOWER_FIELD_NAME, ())
+    return [place for place in places if len(fields[place].name) == len(FIELD_NAME)]
+
+
+def _choose(
+    read: Sequence[tuple[int, _Read]], author_domain: Domain | None, max_signatures: int
+) -> list[tuple[int, _Read]]:
+    ranked = sorted(read, key=lambda entry: _rank(entry[1], author_domain))
+    return sorted(ranked[:max_signatures], key=lambda entry: entry[0])
 
 
 def _verification(
     fields: Sequence[HeaderField],
+    header: SignedHeader,
     chosen: Sequence[tuple[int, _Read]],
     unread: int,
     also_hash: Iterable[BodyForm] = (),
 ) -> Verification:
     b_shown = _b_characters([tags for _, tags in chosen if isinstance(tags, dict)])
-    header = SignedHeader(fields if chosen else ())
     candidates = [_candidate(fields[place], place, tags, header, b_shown) for place, tags in chosen]
     return Verification(candidates, unread, also_hash)
 
@@ -191,6 +207,8 @@ def _rank(tags: _Read, author_domain: Domain | None) -> int:
 
 def _b_characters(signatures: Sequence[Mapping[str, str]]) -> int:
     """How much of each b= tells them apart, as far as they differ."""
+    if len(signatures) < 2:
+        return MIN_B_SHOWN
     values = {without_blanks(tags.get("b", "")) for tags in signatures}
     shown = MIN_B_SHOWN
     while shown < MAX_B_SHOWN and len({value[:shown] for value in values}) < len(values):
@@ -232,10 +250,10 @@ def judge_early(signature: DkimSignature, header: SignedHeader) -> Finding | Non
 
 def judge_times(signature: DkimSignature, now: datetime) -> Finding | None:
     """What is wrong with t= and x=, clocks being CLOCK_SKEW apart at most."""
-    seconds, skew = int(now.timestamp()), int(CLOCK_SKEW.total_seconds())
-    if signature.expires_at is not None and seconds > signature.expires_at + skew:
+    seconds = int(now.timestamp())
+    if signature.expires_at is not None and seconds > signature.expires_at + _SKEW_SECONDS:
         return Finding("policy", "the signature has expired (x=)")
-    if signature.signed_at is not None and signature.signed_at > seconds + skew:
+    if signature.signed_at is not None and signature.signed_at > seconds + _SKEW_SECONDS:
         return Finding("policy", "the signature was made in the future (t=)")
     return None
 
