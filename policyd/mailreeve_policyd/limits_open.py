@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from mailreeve_policyd.config import Configuration
-from mailreeve_policyd.errors import ConfigError
-from mailreeve_policyd.limits import LimitStore, OnUnavailable
+from mailreeve_policyd.limits import OnUnavailable
 from mailreeve_policyd.limits_memory import MemoryStore
-from mailreeve_policyd.limits_outage import FallbackStore
+from mailreeve_policyd.limits_outage import FallbackStore, WatchedStore
 from mailreeve_policyd.limits_sqlite import SqliteStore
 
 FILE_NAME = "limits.sqlite"
@@ -20,8 +18,8 @@ FILE_NAME = "limits.sqlite"
 log = logging.getLogger(__name__)
 
 
-def open_store(configuration: Configuration, clock: Callable[[], float] | None = None) -> FallbackStore:
-    """The store that `[limits]` asks for. Touches neither file nor network before the first charge.
+def open_store(configuration: Configuration, clock: Callable[[], float] | None = None) -> WatchedStore:
+    """The store that `[limits]` asks for. Touches neither its file nor the network before the first charge.
 
     Made before a fork or after, it opens what it needs once in each process. `clock` (seconds since the
     epoch) is for tests; without it time is the machine's, and that of the Redis server. While Redis is
@@ -29,16 +27,13 @@ def open_store(configuration: Configuration, clock: Callable[[], float] | None =
     process counts in its memory.
 
     Raises:
-        ConfigError: `redis_url` cannot be used; it is not repeated, since it may hold a password.
+        ConfigError: Redis cannot be reached with these settings; no password is repeated.
     """
     limits = configuration.settings.limits
     mode = OnUnavailable(limits.on_unavailable)
-    path = configuration.resolve(configuration.settings.state_dir) / FILE_NAME
     if limits.store == "sqlite":
-        return _embedded(path, mode, clock or time.time, limits.remember_seconds)
-    primary = _shared(configuration, clock)
-    local = _embedded(path, OnUnavailable.LOCAL, clock or time.time, limits.remember_seconds)
-    return FallbackStore(primary, local, mode, log, name="the limit store in Redis")
+        return _embedded(configuration, mode, clock)
+    return _shared(configuration, mode, clock)
 
 
 def uses_state_dir(configuration: Configuration) -> bool:
@@ -56,29 +51,24 @@ def check_store(configuration: Configuration) -> None:
     open_store(configuration).close()
 
 
-def _shared(configuration: Configuration, clock: Callable[[], float] | None) -> LimitStore:
+def _shared(
+    configuration: Configuration, mode: OnUnavailable, clock: Callable[[], float] | None
+) -> WatchedStore:
     # redis-py takes a tenth of a second to load, and most hosts do without
-    from mailreeve_policyd.limits_redis import RedisStore  # noqa: PLC0415
+    from mailreeve_policyd.limits_redis_open import open_shared  # noqa: PLC0415
 
-    limits = configuration.settings.limits
-    try:
-        return RedisStore.from_url(
-            limits.redis_url, limits.redis_timeout_seconds, clock, limits.remember_seconds
-        )
-    except ValueError as error:
-        raise ConfigError(
-            str(configuration.path),
-            "limits.redis_url",
-            str(error),
-            'for instance "redis://:password@redis.example.org:6379/0", "rediss://..." with TLS, or '
-            '"unix:///run/redis/redis.sock?db=0"; a password\'s special characters as %40, %2F and so on',
-        ) from None
+    local = _embedded(configuration, OnUnavailable.LOCAL, clock)
+    return open_shared(configuration, local, mode, log, clock)
 
 
-def _embedded(path: Path, mode: OnUnavailable, clock: Callable[[], float], remember: int) -> FallbackStore:
+def _embedded(
+    configuration: Configuration, mode: OnUnavailable, clock: Callable[[], float] | None
+) -> FallbackStore:
+    path = configuration.resolve(configuration.settings.state_dir) / FILE_NAME
+    remember = configuration.settings.limits.remember_seconds
     return FallbackStore(
-        SqliteStore(path, clock, remember),
-        MemoryStore(clock, remember),
+        SqliteStore(path, clock or time.time, remember),
+        MemoryStore(clock or time.time, remember),
         mode,
         log,
         name="the limit store on this machine",

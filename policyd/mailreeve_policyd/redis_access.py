@@ -135,7 +135,7 @@ def parse_redis_url(text: str, default_port: int = DEFAULT_PORT) -> RedisUrl:
     if parts.scheme not in ("redis", "rediss", "unix") or parts.fragment:
         raise ValueError("is not a URL of Redis")
     url = RedisUrl(
-        host=parts.hostname or "localhost",
+        host=_host(parts) or "localhost",
         port=port,
         tls=parts.scheme == "rediss",
         username=_decoded(parts.username),
@@ -157,9 +157,16 @@ def parse_server(text: str, default_port: int) -> RedisUrl:
     return parse_redis_url(text if "://" in text else f"redis://{text}", default_port)
 
 
+def _host(parts: SplitResult) -> str:
+    """As it is written: a name that Sentinels know is told apart by case, and `hostname` is lower case."""
+    if parts.hostname and ":" in parts.hostname:
+        return parts.hostname
+    return parts.netloc.rpartition("@")[2].partition(":")[0]
+
+
 def _on_socket(url: RedisUrl, parts: SplitResult) -> RedisUrl:
     options = parse_qs(parts.query, keep_blank_values=True)
-    if parts.hostname or not parts.path or set(options) - {"db"}:
+    if _host(parts) or not parts.path or set(options) - {"db"}:
         raise ValueError("is not the URL of a socket")
     return replace(url, socket=unquote(parts.path), database=_database(options.get("db", [""])[-1]))
 

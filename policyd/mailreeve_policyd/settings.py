@@ -431,21 +431,71 @@ class Limits(_Section, frozen=True):
         str,
         Meta(
             description=(
-                "`redis://[user:password@]host:port/db`, `rediss://` with TLS, or `unix:///path?db=0`. "
-                'Needed with `store = "redis"`.'
+                "`redis://[user[:password]@]host[:port][/db]`, `rediss://` with TLS, or "
+                '`unix:///path?db=0`. Needed with `store = "redis"`. Special characters of a password as '
+                "%40 (@), %2F (/), %3A (:). With `redis_sentinels` the host is the master's name."
             )
         ),
     ] = ""
+    redis_password_file: Annotated[
+        str,
+        Meta(
+            description=(
+                "The password, as it is, in the first line of a file, so that neither this file nor its "
+                "copies hold it. A file that others can read is refused."
+            )
+        ),
+    ] = ""
+    redis_ca_file: Annotated[
+        str,
+        Meta(
+            description=(
+                "The certificate authorities (PEM) that Redis' certificate is checked against, with "
+                "`rediss://`. Empty means those of the system."
+            )
+        ),
+    ] = ""
+    redis_certificate_file: Annotated[
+        str, Meta(description="Our certificate (PEM), where Redis asks for one (`tls-auth-clients`).")
+    ] = ""
+    redis_key_file: Annotated[str, Meta(description="Its private key (PEM).")] = ""
+    redis_sentinels: Annotated[
+        tuple[str, ...],
+        Meta(
+            description=(
+                "Sentinels, which know where the master is: `host`, `host:port`, or a URL as `redis_url` "
+                "where they ask for a password or TLS. All of them, so that one may be away."
+            )
+        ),
+    ] = ()
+    redis_cluster: Annotated[
+        tuple[str, ...],
+        Meta(
+            description=(
+                "Further nodes of the Redis Cluster that `redis_url` is a node of, as `host` or "
+                "`host:port`: whichever answers tells of all others. Empty means no Cluster."
+            )
+        ),
+    ] = ()
     redis_timeout_seconds: Annotated[
-        float, Meta(gt=0, le=30, description="How long Redis may take to answer.")
+        float,
+        Meta(
+            gt=0,
+            le=10,
+            description=(
+                "How long each step may take: to connect, to answer, to wait for a connection that is "
+                "free. A request that meets the beginning of an outage waits for a few of them, no other "
+                "does; Postfix waits for 100 seconds."
+            ),
+        ),
     ] = 1.0
     on_unavailable: Annotated[
         Literal["local", "open", "closed"],
         Meta(
             description=(
                 "When the store is away: `local` counts in this machine's SQLite meanwhile, `open` "
-                "lets mail through uncounted, "
-                "`closed` defers it."
+                "lets mail through uncounted, `closed` defers it. A limit may say otherwise for itself "
+                "(`on-unavailable`)."
             )
         ),
     ] = "local"

@@ -27,6 +27,7 @@ SECRET = "hush/hush"
         ("redis://redis.example.org", RedisUrl("redis.example.org")),
         ("redis://redis.example.org:6380/2", RedisUrl("redis.example.org", 6380, database=2)),
         ("rediss://[2001:db8::1]:6380", RedisUrl("2001:db8::1", 6380, tls=True)),
+        ("redis://MyMaster/1", RedisUrl("MyMaster", database=1)),
         ("redis://mailreeve@192.0.2.1", RedisUrl("192.0.2.1", username="mailreeve")),
         ("redis://:p%3Aa%40ss%2Fw%25rd@192.0.2.1/0", RedisUrl("192.0.2.1", password="p:a@ss/w%rd")),
         ("unix:///run/redis/redis.sock", RedisUrl("localhost", socket="/run/redis/redis.sock")),
