@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.daemons import Engine
+from tests.lab.process import wait_until
 from tests.lab.site import ALICE, LAPTOP, SHIPPED_RULES, Record, Site
 from tests.lab.smtp import Client
 from tests.lab.tree import REPOSITORY
@@ -78,6 +79,7 @@ def test_everybody_who_may_send_is_asked_about(site: Site) -> None:
         sent = site.send(client, sender, [recipient], message, login=login)
         site.message_record(sent.queue_id)
 
+    wait_until(lambda: len(decisions(site)) >= before + 3, "the records of three questions")
     asked = [record["client"]["address"] for record in decisions(site)[before:]]
     assert asked == [STRANGER.address, PRINTER.address, LAPTOP.address]
 
