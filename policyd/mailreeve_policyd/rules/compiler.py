@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,12 +21,14 @@ from mailreeve_policyd.rules.nodes import (
     Operator,
     RuleNode,
     RulesFile,
+    SetNode,
+    TableNode,
     Word,
 )
 from mailreeve_policyd.rules.outside import Outside
 from mailreeve_policyd.rules.ruleset import Rule, Ruleset
 from mailreeve_policyd.rules.scope import Scope
-from mailreeve_policyd.rules.sets import LiveSet, NamedSet, ReadFile, load_set
+from mailreeve_policyd.rules.sets import LiveSet, NamedSet, ReadFile, load_set, path_of
 from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
 from mailreeve_policyd.rules.tables import LiveTable, Table, load_table
 from mailreeve_policyd.smtp import Stage
@@ -58,9 +60,35 @@ class Names:
         named = (*self.sets.values(), *self.tables.values())
         return any(isinstance(each, LiveSet | LiveTable) for each in named)
 
+    def but_of(self, changed: frozenset[Path], parsed: RulesFile, folder: Path) -> Names:
+        """These names without the sets and tables of files that have changed."""
+        stale = {node.name.text for node in _from_files(parsed) if _file_of(node, folder) in changed}
+        return Names(
+            {name: each for name, each in self.sets.items() if name not in stale},
+            {name: each for name, each in self.tables.items() if name not in stale},
+            self.outside,
+        )
+
     def scope(self, stage: Stage, door: Door) -> Scope:
         """What a rule may name at a stage."""
         return Scope(stage, door, self.sets, self.tables, self.outside)
+
+
+def _from_files(parsed: RulesFile) -> Iterator[SetNode | TableNode]:
+    nodes: tuple[SetNode | TableNode, ...] = (*parsed.sets, *parsed.tables)
+    for node in nodes:
+        if node.backend is not None and node.backend.text == "file":
+            yield node
+
+
+def files_of(parsed: RulesFile, folder: Path) -> frozenset[Path]:
+    """The set and table files that a rules file names."""
+    return frozenset(_file_of(node, folder) for node in _from_files(parsed))
+
+
+def _file_of(node: SetNode | TableNode, folder: Path) -> Path:
+    """The file of a set or table that comes from one."""
+    return path_of(node.argument, folder) if node.argument is not None else folder
 
 
 def load_names(

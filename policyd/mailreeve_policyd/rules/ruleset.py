@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.escape import escape
@@ -26,6 +27,7 @@ from mailreeve_policyd.rules.scope import is_unknown, shown
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Action
+from mailreeve_policyd.watched_files import Stamps
 
 _NO_WAIT = Wait(None)
 
@@ -78,13 +80,17 @@ class _Tally:
 class Ruleset:
     """All rules of a file, by stage, in their order. `notes` are remarks of `rules check`, no mistakes.
 
-    `file` is where they came from. Safe from any thread.
+    `file` is where they came from. `stamps` are those of the set and table files that they name, from
+    before these were read; `again` makes the same rules with the files that changed read anew (raises
+    ConfigError). Safe from any thread.
     """
 
     file: str
     rules: tuple[Rule, ...]
     notes: tuple[str, ...] = ()
     blocks: Mapping[Stage, tuple[Rule, ...]] = field(default_factory=dict)
+    stamps: Stamps = field(default_factory=dict)
+    again: Callable[[frozenset[Path]], Ruleset] | None = None
 
     @property
     def stages(self) -> frozenset[Stage]:

@@ -7,12 +7,17 @@ themselves; it becomes a ConfigError here, where the file is known.
 from __future__ import annotations
 
 import difflib
+import logging
+import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.escape import escape
+
+log = logging.getLogger(__name__)
 
 MAX_RULES_BYTES = 1_048_576
 """A rules file is read by people: a megabyte is far beyond that, and parsed within seconds."""
@@ -103,11 +108,17 @@ def read_text(path: Path, shown: str, limit: int) -> str:
     """
     try:
         with path.open("rb") as file:
+            _warn_if_anyone_writes(file.fileno(), shown)
             raw = file.read(limit + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"
         raise ConfigError(shown, "", f"cannot be read: {reason}") from error
     return decode_text(raw, shown, limit)
+
+
+def _warn_if_anyone_writes(descriptor: int, shown: str) -> None:
+    if os.fstat(descriptor).st_mode & stat.S_IWOTH:
+        log.warning("%s can be written by every user of this machine: chmod o-w", escape(shown, 255))
 
 
 def decode_text(raw: bytes, shown: str, limit: int) -> str:
