@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar, TypeVarTuple
 
-from mailreeve_milter.answers import Outcome, Response
+from mailreeve_milter.answers import Response
 from mailreeve_milter.conversation import Conversation
 from mailreeve_milter.outcome_packets import CONTINUE_PACKET, FAILED_PACKET, format_outcome, format_response
 from mailreeve_milter.protocol import PacketReader
@@ -55,6 +55,7 @@ Job = Callable[[], None]
 # As plain numbers: an operation on flags costs a microsecond, and each header field needs two.
 _LEADING_SPACE = int(StepFlag.LEADING_SPACE)
 _SILENT_HEADER = int(StepFlag.SILENT_HEADER)
+_PLAIN_HEADER = _LEADING_SPACE | _SILENT_HEADER
 _SILENT_END_OF_HEADERS = int(StepFlag.SILENT_END_OF_HEADERS)
 _SILENT_BODY = int(StepFlag.SILENT_BODY)
 _SILENT_STEP = {stage: int(flags) for stage, flags in SILENT_UNLESS_DECIDED.items()}
@@ -103,14 +104,15 @@ class Exchange:
             ProtocolError: the MTA breaks the protocol. Nothing sensible can follow.
         """
         self.ends_message = False
+        next_event, steps = self._reader.next_event, self._STEPS
         while not self.is_over:
-            event = self._reader.next_event()
+            event = next_event()
             if event is None:
                 return None
             kind = type(event)
             if not self._has_agreed and kind is not Negotiate:
                 raise ProtocolError("the MTA does not negotiate first")
-            job = self._STEPS[kind](self, event)
+            job = steps[kind](self, event)
             if job is not None:
                 return job
         return None
@@ -149,35 +151,34 @@ class Exchange:
     # -- the session and the envelope -----------------------------------------------------------------
 
     def _connect(self, event: Connect) -> Job | None:
-        return self._ask(
-            Stage.CONNECT,
-            lambda: self._conversation.connect(event.name, event.address, event.port, self._macros),
-        )
+        verb = self._conversation.connect
+        return self._ask(Stage.CONNECT, verb, event.name, event.address, event.port, self._macros)
 
     def _helo(self, event: Helo) -> Job | None:
-        return self._ask(Stage.HELO, lambda: self._conversation.helo(event.name, self._macros))
+        return self._ask(Stage.HELO, self._conversation.helo, event.name, self._macros)
 
     def _mail(self, event: Mail) -> Job | None:
-        return self._ask(
-            Stage.MAIL, lambda: self._conversation.mail(event.path, event.parameters, self._macros)
-        )
+        return self._ask(Stage.MAIL, self._conversation.mail, event.path, event.parameters, self._macros)
 
     def _rcpt(self, event: Rcpt) -> Job | None:
-        return self._ask(Stage.RCPT, lambda: self._conversation.rcpt(event.path, self._macros))
+        return self._ask(Stage.RCPT, self._conversation.rcpt, event.path, self._macros)
 
     def _data(self, _event: Data) -> Job | None:
-        return self._ask(Stage.DATA, lambda: self._conversation.data(self._macros))
+        return self._ask(Stage.DATA, self._conversation.data, self._macros)
 
-    def _ask(self, stage: Stage, verb: Callable[[], Response]) -> Job | None:
+    def _ask(
+        self, stage: Stage, verb: Callable[[*ArgumentTs], Response], *arguments: *ArgumentTs
+    ) -> Job | None:
         """A step that may be refused, where this daemon decides it."""
         if stage in self._surroundings.stages:
-            return self._do(
-                stage,
-                lambda: self._output.append(self._enter(lambda: format_response(verb())) or FAILED_PACKET),
-            )
-        self._enter(verb)
+            return self._do(stage, lambda: self._answer(verb, *arguments))
+        self._enter(verb, *arguments)
         self._continue(_SILENT_STEP[stage])
         return None
+
+    def _answer(self, verb: Callable[[*ArgumentTs], Response], *arguments: *ArgumentTs) -> None:
+        packet = self._enter(lambda: format_response(verb(*arguments)))
+        self._output.append(packet or FAILED_PACKET)
 
     def _unknown(self, _event: Unknown) -> None:
         self._output.append(CONTINUE_PACKET)
@@ -185,9 +186,14 @@ class Exchange:
     # -- the message ----------------------------------------------------------------------------------
 
     def _header(self, event: Header) -> None:
+        take = self._conversation.header
+        if self._steps & _PLAIN_HEADER == _PLAIN_HEADER:
+            self._enter(take, event.name, event.value)
+            self._enter(self._reader.take_fields, take)
+            return
         # an older MTA has eaten the space
         value = event.value if self._steps & _LEADING_SPACE else b" " + event.value
-        self._enter(self._conversation.header, event.name, value)
+        self._enter(take, event.name, value)
         self._continue(_SILENT_HEADER)
 
     def _end_of_headers(self, _event: EndOfHeaders) -> None:
@@ -205,11 +211,11 @@ class Exchange:
         return self._do(Stage.END_OF_MESSAGE, self._conclude)
 
     def _conclude(self) -> None:
-        packets = self._enter(lambda: self._changes(self._conversation.end_of_message(self._macros)))
-        self._output.append(packets or FAILED_PACKET)
+        self._output.append(self._enter(self._end) or FAILED_PACKET)
         self._macros.end_message()
 
-    def _changes(self, outcome: Outcome) -> bytes:
+    def _end(self) -> bytes:
+        outcome = self._conversation.end_of_message(self._macros)
         has_space = bool(self._steps & _LEADING_SPACE)
         return format_outcome(outcome, has_space, self._actions)
 

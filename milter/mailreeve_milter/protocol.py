@@ -61,7 +61,8 @@ def _parse_macros(data: bytes) -> Macros:
     words = _split(data[1:])
     if len(words) % 2:
         raise ProtocolError("a macro without a value")
-    return Macros(data[0], dict(zip(words[::2], words[1::2], strict=True)))
+    one_by_one = iter(words)
+    return Macros(data[0], dict(zip(one_by_one, one_by_one, strict=True)))
 
 
 def _parse_connect(data: bytes) -> Connect:
@@ -85,12 +86,12 @@ def _parse_helo(data: bytes) -> Helo:
 
 
 def _parse_mail(data: bytes) -> Mail:
-    path, *parameters = map(decode_wire, _split(data))
+    path, *parameters = _split(data)
     return Mail(path, tuple(parameters))
 
 
 def _parse_rcpt(data: bytes) -> Rcpt:
-    path, *parameters = map(decode_wire, _split(data))
+    path, *parameters = _split(data)
     return Rcpt(path, tuple(parameters))
 
 
@@ -102,8 +103,8 @@ def _parse_header(data: bytes) -> Header:
     return Header(name, _strip(value))
 
 
-def _split(data: bytes) -> list[bytes]:
-    return _strip(data).split(b"\0")
+def _split(data: bytes) -> list[str]:
+    return decode_wire(_strip(data)).split("\0")  # a NUL is part of no other character
 
 
 def _strip(data: bytes) -> bytes:
@@ -137,7 +138,9 @@ _PACKETS: Mapping[int, tuple[int, Callable[[bytes], Event]]] = {
 # -- packets --------------------------------------------------------------------------------------------
 
 _HEAD = Struct("!IB")
+_HEAD_OCTETS = 5
 _LENGTH_OCTETS = 4
+_HEADER = Command.HEADER.value
 
 
 class PacketReader:
@@ -168,7 +171,7 @@ class PacketReader:
         if self._partial:
             return self._finish_partial()
         octets, at = self._octets, self._at
-        if len(octets) - at < _HEAD.size:
+        if len(octets) - at < _HEAD_OCTETS:
             self._begin_partial()
             return None
         length, command = _HEAD.unpack_from(octets, at)
@@ -180,7 +183,27 @@ class PacketReader:
             self._begin_partial()
             return None
         self._at = end
-        return found[1](octets[at + _HEAD.size : end])
+        return found[1](octets[at + _HEAD_OCTETS : end])
+
+    def take_fields(self, take: Callable[[bytes, bytes], object]) -> None:
+        """Give name and value of each header field that comes next, as far as whole ones are there.
+
+        To be called when next_event has given one: fields come in a row, and are most of what comes. All
+        other packets, and those that are malformed, are left to next_event. What `take` raises gets out,
+        and its field counts as taken.
+        """
+        octets, at = self._octets, self._at
+        size, unpack = len(octets), _HEAD.unpack_from
+        while size - at > _HEAD_OCTETS:
+            length, command = unpack(octets, at)
+            name, end = at + _HEAD_OCTETS, at + _LENGTH_OCTETS + length
+            if command != _HEADER or length > MAX_LARGE_OCTETS or end > size or octets[end - 1]:
+                return
+            name_end = octets.find(b"\0", name, end - 1)
+            if name_end <= name:
+                return
+            self._at = at = end
+            take(octets[name:name_end], octets[name_end + 1 : end - 1])
 
     def _begin_partial(self) -> None:
         self._partial += self._octets[self._at :]
@@ -189,7 +212,7 @@ class PacketReader:
 
     def _finish_partial(self) -> Event | None:
         """Go on with the packet that was cut; only its own octets are copied."""
-        if not self._fill_partial(_HEAD.size):
+        if not self._fill_partial(_HEAD_OCTETS):
             return None
         length, command = _HEAD.unpack_from(self._partial)
         found = _PACKETS.get(command)
@@ -197,7 +220,7 @@ class PacketReader:
             raise _refused(length, command)
         if not self._fill_partial(_LENGTH_OCTETS + length):
             return None
-        data = bytes(memoryview(self._partial)[_HEAD.size :])
+        data = bytes(memoryview(self._partial)[_HEAD_OCTETS:])
         self._partial = bytearray()
         return found[1](data)
 

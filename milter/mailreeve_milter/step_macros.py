@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from mailreeve_milter.protocol_words import Command, MacroPlace, Macros
 from mailreeve_milter.session import WANTED_MACROS
-from mailreeve_policyd.escape import decode_wire, encode_wire
 from mailreeve_policyd.smtp import Stage
 
 NO_MACRO = "{mailreeve}"
@@ -24,56 +23,67 @@ MACRO_LISTS: Mapping[MacroPlace, tuple[str, ...]] = {
     **{place: WANTED_MACROS[stage] or (NO_MACRO,) for stage, place in _PLACES.items()},
     MacroPlace.END_OF_HEADERS: (NO_MACRO,),
 }
-_WIRE_NAMES = {name: encode_wire(name) for names in WANTED_MACROS.values() for name in names}
+
+# In the order of the steps: what is said later holds.
+_STEPS = (
+    Command.CONNECT,
+    Command.HELO,
+    Command.MAIL,
+    Command.RCPT,
+    Command.DATA,
+    Command.END_OF_MESSAGE,
+)
+_ORDER = {int(command): position for position, command in enumerate(_STEPS)}
+_OF_SESSION = (int(Command.CONNECT), int(Command.HELO))
+_LAST_OF_SESSION = _ORDER[Command.HELO]
 
 
 class StepMacros:
     """The MTA's macros, each until its step is over: see session.Macros."""
 
-    __slots__ = ("_by_command", "_holding")
-
-    # In the order of the steps: what is said later holds.
-    _ORDER = (
-        Command.CONNECT,
-        Command.HELO,
-        Command.MAIL,
-        Command.RCPT,
-        Command.DATA,
-        Command.END_OF_MESSAGE,
-    )
-    _OF_MESSAGE = (Command.END_OF_MESSAGE, Command.DATA, Command.RCPT, Command.MAIL)
+    __slots__ = ("_by_command", "_holding", "_latest")
 
     def __init__(self) -> None:
-        self._by_command: dict[int, Mapping[bytes, bytes]] = {}
-        self._holding: dict[bytes, bytes] | None = None  # of all steps together, once it was asked for
+        self._by_command: dict[int, Mapping[str, str]] = {}
+        self._holding: dict[str, str] = {}  # of all steps together
+        self._latest = -1  # the step whose macros were put in last, by its place in the order
 
     def get(self, name: str, /) -> str | None:
         """The value; None where the MTA did not send it."""
-        if self._holding is None:
-            self._holding = self._hold()
-        value = self._holding.get(_WIRE_NAMES.get(name) or encode_wire(name))
-        return None if value is None else decode_wire(value)
-
-    def _hold(self) -> dict[bytes, bytes]:
-        holding: dict[bytes, bytes] = {}
-        for command in self._ORDER:
-            if values := self._by_command.get(command):
-                holding.update(values)
-        return holding
+        return self._holding.get(name)
 
     def put(self, macros: Macros) -> None:
         """Those of the next step of a kind; of steps whose macros nobody reads they are let go."""
-        if macros.command in self._ORDER:
-            self._by_command[macros.command] = macros.values
-            self._holding = None
+        position = _ORDER.get(macros.command)
+        if position is None:
+            return
+        self._by_command[macros.command] = macros.values
+        if position > self._latest:
+            self._latest = position
+            self._holding.update(macros.values)
+        else:  # a step again, or out of turn
+            self._hold()
+
+    def _hold(self) -> None:
+        """Put together anew what holds."""
+        self._holding = {}
+        for command, position in _ORDER.items():
+            values = self._by_command.get(command)
+            if values is not None:
+                self._latest = position
+                self._holding.update(values)
 
     def end_message(self) -> None:
         """The message is over, and so are the words about it."""
-        for command in self._OF_MESSAGE:
-            self._by_command.pop(command, None)
-        self._holding = None
+        if self._latest > _LAST_OF_SESSION:
+            self._keep(_OF_SESSION)
 
     def end_session(self) -> None:
         """Another client may come."""
-        self._by_command.clear()
-        self._holding = None
+        self._keep(())
+
+    def _keep(self, commands: Iterable[int]) -> None:
+        by_command = self._by_command
+        self._by_command = {command: by_command[command] for command in commands if command in by_command}
+        self._latest = -1
+        self._hold()

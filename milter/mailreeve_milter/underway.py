@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+import msgspec
 from msgspec.structs import replace
 
 from mailreeve_milter.collected import CollectedHeader
@@ -13,8 +12,7 @@ from mailreeve_policyd.transaction import Envelope, Evidence, Session, Transacti
 from mailreeve_policyd.verdict import Action, AddHeader, Verdict
 
 
-@dataclass(slots=True)
-class Remembered:
+class Remembered(msgspec.Struct):
     """What earlier verdicts left for the end of the message: a hold, a discard, fields and recipients to add.
 
     `redirect` is the address that gets the message instead of its recipients: the last one that was said, as
@@ -45,8 +43,7 @@ def hold_reason(verdict: Verdict) -> str:
     return verdict.reason or verdict.rule or "held"
 
 
-@dataclass(slots=True)
-class MessageUnderWay:
+class MessageUnderWay(msgspec.Struct):
     """The message. `recipients` are those that were accepted so far, `queue_id` is the MTA's.
 
     `evidence` is what rules of earlier stages needed to know of the envelope.
@@ -57,12 +54,12 @@ class MessageUnderWay:
     instance: str
     reverse_path: Mailbox | None
     declared_size: int | None
-    recipients: list[Mailbox] = field(default_factory=list)
+    recipients: list[Mailbox] = []
     queue_id: str | None = None
     body_octets: int = 0
     evidence: Evidence | None = None
     examination: Examination | None = None
-    remembered: Remembered = field(default_factory=Remembered)
+    remembered: Remembered = msgspec.field(default_factory=Remembered)
     is_ending: bool = False
     has_failed: bool = False
 
@@ -74,17 +71,17 @@ class MessageUnderWay:
     def snapshot(self, stage: Stage, recipient: Mailbox | None = None) -> Transaction:
         """The transaction at a stage; `recipient` is the one asked about at rcpt."""
         recipients = tuple(self.recipients)
-        if stage >= Stage.DATA and len(recipients) == 1:
-            recipient = recipients[0]
+        count = len(recipients) if stage >= Stage.DATA else None
+        is_complete = stage is Stage.END_OF_MESSAGE
         return Transaction(
             stage,
             self.session,
             Envelope(self.reverse_path, recipients),
-            recipient,
-            len(recipients) if stage >= Stage.DATA else None,
-            self.octets if stage is Stage.END_OF_MESSAGE else self.declared_size,
+            recipients[0] if count == 1 else recipient,
+            count,
+            self.octets if is_complete else self.declared_size,
             self.queue_id,
             self.instance,
             evidence=self.evidence,
-            message_id=self.header.message_id if stage is Stage.END_OF_MESSAGE else None,
+            message_id=self.header.message_id if is_complete else None,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import chain
 
 from hypothesis import strategies as st
 
@@ -44,11 +45,10 @@ def packet(command: int, data: bytes = b"") -> bytes:
 def encode(event: Event) -> bytes:  # noqa: C901, PLR0911 -- a table, one line a kind
     """The packet that an MTA sends to say this."""
     match event:
-        case Negotiate():
-            return packet(Command.NEGOTIATE, struct.pack("!III", *event))
+        case Negotiate(version, actions, steps):
+            return packet(Command.NEGOTIATE, struct.pack("!III", version, actions, steps))
         case Macros(command, values):
-            words = b"".join(word + b"\0" for pair in values.items() for word in pair)
-            return packet(Command.MACRO, bytes([command]) + words)
+            return packet(Command.MACRO, bytes([command]) + _words(*chain.from_iterable(values.items())))
         case Connect(name, None, _):
             return packet(Command.CONNECT, encode_wire(name) + b"\0U")
         case Connect(name, str(address), int(port)):
@@ -84,7 +84,7 @@ addresses = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
 
 events: st.SearchStrategy[Event] = st.one_of(
     st.builds(Negotiate, numbers, numbers, numbers),
-    st.builds(Macros, st.integers(0, 255), st.dictionaries(words, words, max_size=3)),
+    st.builds(Macros, st.integers(0, 255), st.dictionaries(texts, texts, max_size=3)),
     st.builds(Connect, texts, addresses, st.integers(0, 65535)),
     st.builds(Connect, texts, st.none(), st.none()),
     st.builds(Helo, texts),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mailreeve_milter.exchange import Exchange
 from mailreeve_milter.protocol_words import (
@@ -34,15 +37,15 @@ from mailreeve_policyd.resolver import NotAtHandError
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Action, Verdict
-from tests.milterd.milterpackets import encode, packet
+from tests.milterd.milterpackets import encode, events, octets, packet
 from tests.milterd.talking import ALL_STAGES, AT_THE_END, Talk, make_talk
 
 OFFER = Negotiate(6, 0x1FF, 0x1FFFFF)
 OLD_OFFER = Negotiate(2, 0x3F, 0x7F)
 CLIENT = Connect("mail.example.net", "192.0.2.1", 40000)
-ENVELOPE = (Mail("<bob@example.net>", ()), Rcpt("<alice@example.org>", ()))
-MESSAGE = (Header(b"From", b" bob@example.net"), EndOfHeaders(), Body(b"hello\r\n"))
-SESSION = (OFFER, CLIENT, Helo("mail.example.net"))
+ENVELOPE: tuple[Event, ...] = (Mail("<bob@example.net>", ()), Rcpt("<alice@example.org>", ()))
+MESSAGE: tuple[Event, ...] = (Header(b"From", b" bob@example.net"), EndOfHeaders(), Body(b"hello\r\n"))
+SESSION: tuple[Event, ...] = (OFFER, CLIENT, Helo("mail.example.net"))
 CONTINUE = packet(ord("c"))
 FAILED = packet(ord("y"), b"451 4.3.0 Mail filter failure, please try again later\0")
 
@@ -136,7 +139,7 @@ def test_the_client_must_be_known(talk: Talk, caplog: pytest.LogCaptureFixture) 
 def test_a_macro_may_say_who_the_client_is(talk: Talk) -> None:
     """Where the MTA does not send CONNECT."""
     exchange = Exchange(talk.surroundings)
-    macros = Macros(Command.HELO, {b"{client_addr}": b"192.0.2.1"})
+    macros = Macros(Command.HELO, {"{client_addr}": "192.0.2.1"})
     say(exchange, OFFER, macros, Helo("mail.example.net"), *ENVELOPE, *MESSAGE, EndOfMessage(b""))
 
     assert talk.records[-1]["client"]["address"] == "192.0.2.1"
@@ -145,7 +148,7 @@ def test_a_macro_may_say_who_the_client_is(talk: Talk) -> None:
 def test_another_session_on_the_same_connection_is_another(talk: Talk) -> None:
     """QUIT_NC: no login and no client is left, and nothing is negotiated again."""
     exchange = Exchange(talk.surroundings)
-    login = Macros(Command.MAIL, {b"{auth_authen}": b"bob"})
+    login = Macros(Command.MAIL, {"{auth_authen}": "bob"})
     say(exchange, *SESSION, login, *ENVELOPE, *MESSAGE, EndOfMessage(b""), Abort(), QuitForNew())
     say(exchange, CLIENT, *ENVELOPE, *MESSAGE, EndOfMessage(b""))
 
@@ -174,7 +177,7 @@ def with_policy(talk: Talk, policy: Decider, stages: frozenset[Stage] = AT_THE_E
 def test_a_bug_defers_the_message_and_is_logged(talk: Talk, caplog: pytest.LogCaptureFixture) -> None:
     """The client learns nothing of it; the record says so; the next message is none the worse."""
     exchange = Exchange(with_policy(talk, Breaking()))
-    queue_id = Macros(Command.END_OF_MESSAGE, {b"i": b"4B1"})
+    queue_id = Macros(Command.END_OF_MESSAGE, {"i": "4B1"})
 
     say(exchange, *SESSION)
     assert say(exchange, *ENVELOPE, *MESSAGE, queue_id, EndOfMessage(b"")) == FAILED
@@ -230,3 +233,56 @@ def test_a_step_whose_rules_count_is_always_given_back(talk: Talk, stage: Stage)
 
     assert exchange.advance() is not None
     assert exchange.ends_message is (stage is Stage.END_OF_MESSAGE)
+
+
+ORDERLY = (*SESSION, *ENVELOPE, *MESSAGE, EndOfMessage(b""), Abort(), QuitForNew())
+conversations = st.lists(
+    st.one_of(
+        st.sampled_from(ORDERLY).map(encode),
+        st.just(b"".join(map(encode, (*ENVELOPE, *MESSAGE[:1] * 3, *MESSAGE, EndOfMessage(b""))))),
+        st.builds(Header, st.just(b"X"), octets).map(encode),
+        st.builds(packet, st.just(Command.HEADER), st.binary(max_size=4)),
+        events.map(encode),
+    ),
+    max_size=12,
+)
+
+VOLATILE = {"time", "spent_ms", "instance"}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    offer=st.sampled_from([OFFER, OLD_OFFER, Negotiate(6, 0x1FF, 0xFFFFF), Negotiate(6, 0x1FF, 0x100000)]),
+    said=conversations,
+    places=st.lists(st.integers(0, 2000), max_size=8),
+)
+def test_any_conversation_comes_to_the_same_wherever_it_is_cut(
+    talk: Talk, offer: Negotiate, said: list[bytes], places: list[int]
+) -> None:
+    """Malformed packets included: the same answers, the same record, and the same end."""
+    octets = encode(offer) + b"".join(map(encode, SESSION[1:])) + b"".join(said)
+    ends = sorted({place % (len(octets) + 1) for place in places})
+    pieces = [octets[start:end] for start, end in zip([0, *ends], [*ends, len(octets)], strict=True)]
+    whole = hold(talk, [octets])
+
+    assert hold(talk, pieces) == whole
+    assert hold(talk, [octets[place : place + 1] for place in range(len(octets))]) == whole
+
+
+def hold(talk: Talk, pieces: list[bytes]) -> tuple[bytes, list[dict[str, Any]], str | None]:
+    """What comes back, what is recorded of each message, and what ended it."""
+    exchange, before, told, problem = Exchange(talk.surroundings), len(talk.records), b"", None
+    try:
+        for piece in pieces:
+            exchange.receive(piece)
+            while (job := exchange.advance()) is not None:
+                job()
+            told += exchange.take_output()
+    except ProtocolError as error:
+        told += exchange.take_output()
+        problem = str(error)
+    volatile = ("time", "spent_ms", "instance")
+    records = [
+        {key: said for key, said in one.items() if key not in volatile} for one in talk.records[before:]
+    ]
+    return told, records, problem

@@ -22,19 +22,22 @@ from mailreeve_milter.protocol_words import (
     Quit,
 )
 from mailreeve_policyd.errors import ProtocolError
-from tests.milterd.milterpackets import encode, events, packet
+from tests.milterd.milterpackets import encode, events, octets, packet
 
 COMMANDS = sorted(command.value for command in Command)
 
 
-def read(pieces: Iterable[bytes]) -> tuple[list[Event], str | None]:
-    """The events, and the error that ended them."""
-    reader, found = PacketReader(), []
+def read(pieces: Iterable[bytes], *, in_rows: bool = False) -> tuple[list[Event], str | None]:
+    """The events, and the error that ended them; `in_rows`: fields that follow a field are taken in a row."""
+    reader = PacketReader()
+    found: list[Event] = []
     try:
         for piece in pieces:
             reader.feed(piece)
             while (event := reader.next_event()) is not None:
                 found.append(event)
+                if in_rows and isinstance(event, Header):
+                    reader.take_fields(lambda name, value: found.append(Header(name, value)))
     except ProtocolError as error:
         return found, str(error)
     return found, None
@@ -54,21 +57,55 @@ def test_what_an_mta_says_is_heard_wherever_it_is_cut(said: list[Event], places:
     assert read(cut(octets, places)) == (said, None)
 
 
-@given(
-    st.lists(
-        st.one_of(
-            st.binary(max_size=30),
-            st.builds(packet, st.sampled_from(COMMANDS), st.binary(max_size=20)),
-            events.map(encode),
-        ),
-        max_size=6,
-    )
+anything = st.lists(
+    st.one_of(
+        st.binary(max_size=30),
+        st.builds(packet, st.sampled_from(COMMANDS), st.binary(max_size=20)),
+        events.map(encode),
+    ),
+    max_size=6,
 )
+
+
+@given(anything)
 def test_any_octets_come_to_the_same_whole_or_one_by_one(parts: list[bytes]) -> None:
     """The same events, and then the same ProtocolError or none; never another exception."""
     octets = b"".join(parts)
 
     assert read([octets]) == read(octets[place : place + 1] for place in range(len(octets)))
+
+
+fields = st.lists(
+    st.one_of(
+        st.builds(Header, st.binary(min_size=1, max_size=3).filter(lambda name: b"\0" not in name), octets),
+        st.builds(packet, st.just(Command.HEADER), st.binary(max_size=5)),
+        events,
+    ).map(lambda part: part if isinstance(part, bytes) else encode(part)),
+    max_size=10,
+)
+
+
+@given(st.one_of(anything, fields), st.lists(st.integers(0, 300), max_size=8))
+def test_fields_taken_in_a_row_are_those_that_come_one_by_one(parts: list[bytes], places: list[int]) -> None:
+    """Of any octets, cut anywhere: the same fields among the same events, and the same error."""
+    pieces = cut(b"".join(parts), places)
+
+    assert read(pieces, in_rows=True) == read(pieces)
+
+
+def stumble(_name: bytes, _value: bytes) -> None:
+    raise KeyError
+
+
+def test_what_meets_a_field_in_a_row_and_raises_has_it_taken() -> None:
+    """The rest of the row is still there."""
+    reader = PacketReader()
+    reader.feed(b"".join(encode(Header(name, b" ")) for name in (b"A", b"B", b"C")))
+    reader.next_event()
+
+    with pytest.raises(KeyError):
+        reader.take_fields(stumble)
+    assert reader.next_event() == Header(b"C", b" ")
 
 
 def test_octets_may_be_fed_before_the_events_were_taken() -> None:
@@ -168,11 +205,13 @@ def test_a_client_by_no_network_has_none(data: bytes) -> None:
 
 
 def test_octets_that_are_no_utf8_stay_distinct() -> None:
-    """A path in Latin-1; a header value with a NUL, which a signer may have signed."""
+    """A path and a login in Latin-1; a header value with a NUL, which a signer may have signed."""
+    macros = packet(Command.MACRO, b"M{auth_authen}\0b\xc3\0")
     latin = packet(Command.MAIL, b"<b\xf6b@example.net>\0SIZE=1\0")
     header = packet(Command.HEADER, b"Subject\0 a\0b\0")
 
-    assert read([latin + header])[0] == [
+    assert read([macros + latin + header])[0] == [
+        Macros(Command.MAIL, {"{auth_authen}": "b\udcc3"}),
         Mail("<b\udcf6b@example.net>", ("SIZE=1",)),
         Header(b"Subject", b" a\0b"),
     ]
