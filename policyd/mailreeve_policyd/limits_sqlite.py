@@ -26,7 +26,7 @@ from pathlib import Path
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.limits import Charge, Charged, Usage
 from mailreeve_policyd.limits_sqlite_batch import Batch
-from mailreeve_policyd.limits_sqlite_file import BUSY_SECONDS, Sweep, open_file
+from mailreeve_policyd.limits_sqlite_file import BUSY_SECONDS, LOOK_AGAIN_SECONDS, Sweep, open_file
 from mailreeve_policyd.limits_window import MICROSECONDS, microseconds
 
 PRIMARY_CODE = 0xFF
@@ -148,6 +148,7 @@ class SqliteStore:
                     or time.monotonic() > deadline
                 ):
                     raise
+                time.sleep(LOOK_AGAIN_SECONDS)
             else:
                 return connection
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ WorkT = TypeVar("WorkT")
 
 
 class Loop(Protocol[WorkT]):
-    """What is turned: by one thread at a time, each seeing what the one before did, but for `do` and `wake`."""
+    """What is turned: by one thread at a time, each seeing what the one before did, but for `do` and `post`."""
 
     def next_work(self) -> WorkT | None:
         """Wait for what comes. None when it is over."""
@@ -38,8 +38,8 @@ class Loop(Protocol[WorkT]):
     def done(self, work: WorkT) -> None:
         """It is done: soon after, or later if it took long."""
 
-    def wake(self) -> None:
-        """Have `next_work` come back soon; from any thread."""
+    def post(self, callback: Callable[[], None]) -> None:
+        """Have `next_work` call this soon; from any thread."""
 
 
 class Relief(Generic[WorkT]):
@@ -60,7 +60,6 @@ class Relief(Generic[WorkT]):
         self._turn = 0
         """Who relieves another begins a new turn: the one whose turn has passed has lost the loop."""
         self._is_working = False
-        self._done: deque[WorkT] = deque()
         self._has_work = threading.Event()
         self._over = threading.Event()
         self._failure: BaseException | None = None
@@ -102,8 +101,6 @@ class Relief(Generic[WorkT]):
     def _have_the_loop(self) -> None:
         """Until it is over, or another thread has it."""
         while True:
-            while self._done:
-                self._loop.done(self._done.popleft())
             work = self._loop.next_work()
             if work is None:
                 self._end()
@@ -118,8 +115,7 @@ class Relief(Generic[WorkT]):
                 if is_mine:
                     self._is_working = False
             if not is_mine:
-                self._done.append(work)
-                self._loop.wake()
+                self._loop.post(partial(self._loop.done, work))
                 return
             self._loop.done(work)
 

@@ -108,7 +108,7 @@ class PolicyServer(Generic[ConnectionT]):
     def retire(self) -> None:
         """Accept no more, answer what was received, close. Returns at once; from any thread."""
         self._is_retiring = True
-        self.wake()
+        self._wake_up()
 
     # -- what relief.Relief calls ---------------------------------------------------------------------
 
@@ -146,14 +146,17 @@ class PolicyServer(Generic[ConnectionT]):
             else:
                 self._forget(peer)
 
-    def wake(self) -> None:
+    def post(self, callback: Callable[[], None]) -> None:
         """See relief.Loop."""
-        with suppress(OSError):  # full: it is awake; closed: it has ended
-            self._wake.outer.send(b"!")
+        self._posted.append(callback)
+        self._wake_up()
 
     def _post(self, callback: Callable[[Callable[[], None]], None], work: Callable[[], None]) -> None:
-        self._posted.append(partial(callback, work))
-        self.wake()
+        self.post(partial(callback, work))
+
+    def _wake_up(self) -> None:
+        with suppress(OSError):  # full: it is awake; closed: it has ended
+            self._wake.outer.send(b"!")
 
     # -- looking around -------------------------------------------------------------------------------
 
