@@ -13,14 +13,13 @@ from mailreeve_milter.edits import (
     remove_results,
 )
 from mailreeve_milter.examination import NOTHING, Additions, Examination
-from mailreeve_milter.message import HeaderField
 from mailreeve_milter.recipients import changed_recipients
 from mailreeve_milter.surroundings import Surroundings
 from mailreeve_milter.underway import MessageUnderWay, Remembered, hold_reason
 from mailreeve_policyd.escape import decode_wire
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
-from mailreeve_policyd.verdict import Action, AddHeader, Edit, Verdict
+from mailreeve_policyd.verdict import Action, Verdict
 
 _END = (Stage.END_OF_MESSAGE,)
 _UNDECIDED = Verdict(Action.CONTINUE, Stage.END_OF_MESSAGE)
@@ -58,7 +57,8 @@ def conclude(
             "changes": changed - decided,
         },
         signatures=additions.signatures,
-        edits=(*outcome.removals, *_named(additions.fields)),
+        added=[decode_wire(field.name) for field in additions.fields],
+        removed=[edit.name for edit in outcome.removals],
         error=examination.undone,
     )
     return outcome
@@ -108,8 +108,3 @@ def give_up(around: Surroundings, message: MessageUnderWay) -> Outcome:
         transaction, verdict, {"total": 0.0}, error="an error inside the milter, see its log"
     )
     return Outcome(FAILED, transaction=transaction, verdict=verdict)
-
-
-def _named(fields: tuple[HeaderField, ...]) -> tuple[Edit, ...]:
-    """Fields that were added, for the record."""
-    return tuple(AddHeader(decode_wire(field.name), decode_wire(field.unfolded)) for field in fields)

@@ -23,7 +23,7 @@ from mailreeve_policyd.audit_record import Occurrence, Signature
 from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.escape import cut, escape
 from mailreeve_policyd.transaction import Transaction
-from mailreeve_policyd.verdict import Edit, Verdict
+from mailreeve_policyd.verdict import Verdict
 
 __all__ = ["AuditLog", "AuditSink", "FileSink", "Signature", "StreamSink", "open_audit_log"]
 
@@ -193,10 +193,11 @@ class AuditLog:
         spent: Mapping[str, float],
         *,
         signatures: Sequence[Signature] = (),
-        edits: Sequence[Edit] = (),
+        added: Sequence[str] = (),
+        removed: Sequence[str] = (),
         error: str | None = None,
     ) -> None:
-        """A message was answered. `edits` are header fields changed beyond `verdict.edits`.
+        """A message was answered. `added` and `removed` name header fields, beyond `verdict.edits`.
 
         `error` tells why the fail-safe answered and not the rules.
         """
@@ -209,7 +210,8 @@ class AuditLog:
                 verdict,
                 spent,
                 signatures=tuple(signatures),
-                edits=tuple(edits),
+                added=tuple(added),
+                removed=tuple(removed),
                 error=error,
             )
         )

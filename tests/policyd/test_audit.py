@@ -24,7 +24,7 @@ from mailreeve_policyd.config import parse_configuration
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.smtp import EnhancedStatus, Reply, Stage, parse_domain, parse_mailbox
 from mailreeve_policyd.transaction import Envelope, Evidence, Session, Tls, Transaction, parse_address
-from mailreeve_policyd.verdict import Action, AddHeader, LimitUsage, RemoveHeader, Verdict
+from mailreeve_policyd.verdict import Action, AddHeader, LimitUsage, Verdict
 
 NOON = datetime(2026, 3, 1, 13, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
 SPENT = {"total": 0.00123456, "decision": 0.001}
@@ -214,7 +214,8 @@ def test_a_message_carries_results_signatures_and_changes() -> None:
         Verdict(Action.ACCEPT, Stage.END_OF_MESSAGE, rule="lists", edits=(AddHeader("X-A", "b"),)),
         SPENT,
         signatures=[Signature("example.org", "r2026", "rsa-sha256")],
-        edits=[RemoveHeader("Authentication-Results", 1), AddHeader("Authentication-Results", "x")],
+        added=["Authentication-Results"],
+        removed=["Authentication-Results"],
         error="DNS",
     )
 
@@ -295,7 +296,8 @@ def _record_everything(sink: Lines, text: str, count: int) -> None:
         full_verdict(text, count),
         {"total": 1e6, "evidence": 1e6, "decision": 1e6, "signing": 1e6},
         signatures=[Signature(text, text, text)] * count,
-        edits=[RemoveHeader(text, 1)] * count,
+        added=[text] * count,
+        removed=[text] * count,
         error=text,
     )
 
