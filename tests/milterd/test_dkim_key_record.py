@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,9 +23,17 @@ from mailreeve_policyd.resolver import ZoneResolver
 NAME = "e1._domainkey.example.org"
 
 
-def an_ed25519_signature() -> DkimSignature:
+def an_ed25519_signature(identity: str = "@example.org") -> DkimSignature:
     return parse_signature(
-        {"v": "1", "a": "ed25519-sha256", "d": "example.org", "s": "e1", "h": "from", "b": "AAAA"}
+        {
+            "i": identity,
+            "v": "1",
+            "a": "ed25519-sha256",
+            "d": "example.org",
+            "s": "e1",
+            "h": "from",
+            "b": "AAAA",
+        }
         | {"bh": "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}
     )
 
@@ -39,6 +48,31 @@ def test_the_same_record_is_chosen_in_any_order() -> None:
         chosen.add(found.public_key.public_bytes_raw())  # type: ignore[union-attr] # Ed25519 here
 
     assert len(chosen) == 1
+
+
+@pytest.mark.parametrize(
+    "identities", [("@example.org", "@a.example.org"), ("@a.example.org", "@example.org")]
+)
+def test_what_was_said_of_a_record_is_said_of_the_same_use_alone(identities: tuple[str, str]) -> None:
+    """With t=s a key is good for i= at the domain and not for one below it, whichever was asked first."""
+    record = format_key_record(generate_ed25519_key()) + "; t=s"
+    resolver = ZoneResolver({NAME: {"TXT": [record]}})
+
+    found = {identity: lookup_key(resolver, an_ed25519_signature(identity)) for identity in identities}
+
+    assert isinstance(found["@example.org"], UsableKey)
+    assert found["@a.example.org"] == Finding("permerror", "the key is not for subdomains (t=s)")
+
+
+def test_a_record_that_was_replaced_is_not_remembered() -> None:
+    """What a name says now holds, not what it said."""
+    for key in (generate_ed25519_key(), generate_ed25519_key()):
+        found = lookup_key(ZoneResolver({NAME: {"TXT": [format_key_record(key)]}}), an_ed25519_signature())
+
+        assert isinstance(found, UsableKey)
+        assert found.public_key == key.public_key()
+    revoked = lookup_key(ZoneResolver({NAME: {"TXT": ["v=DKIM1; k=ed25519; p="]}}), an_ed25519_signature())
+    assert revoked == Finding("permerror", "the key was revoked")
 
 
 def test_one_question_is_asked() -> None:

@@ -32,10 +32,9 @@ MAX_RECORDS = 10
 MAX_RECORD_OCTETS = 8192
 """A record with an RSA key of 16384 bits has 2,800."""
 
-
 REMEMBERED_KEYS = 512
-"""Records and keys that are kept as values: reading one takes longer than verifying with it. They take a
-megabyte as a rule, and 10 if all are as large as they may be."""
+"""Names whose records are kept with the keys in them: reading one takes longer than verifying with it. They
+take a megabyte as a rule, and 10 if all are as large as they may be; more at one name is read each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class UsableKey:
-    """A key that may verify the signature it was looked up for."""
+    """A key that may verify the signature it was looked up for. Threads may share it."""
 
     public_key: PublicKey
     is_testing: bool
@@ -114,60 +113,61 @@ def parse_key_record(record: bytes) -> KeyRecord:
     )
 
 
-@lru_cache(maxsize=REMEMBERED_KEYS)
-def _parse_once(record: bytes) -> KeyRecord | str:
-    """The record, or what is wrong with it."""
-    try:
-        return parse_key_record(record)
-    except ProtocolError as error:
-        return str(error)
-
-
 def lookup_key(resolver: Resolver, signature: Signed) -> UsableKey | Finding:
     """The key that the signature names, or why there is none for it (section 6.1.2). One TXT question."""
     try:
-        answer = resolver.lookup_txt(signature.key_name)
+        records = resolver.lookup_txt(signature.key_name).records
     except ResolverError:
         return Finding("temperror", "the key cannot be looked up now")
-    if not answer.records:
+    if not records:
         return Finding("permerror", "no key is published for this selector")
-    record = _choose(answer.records, signature)
+    key_type, is_below = signature.algorithm.key_type, signature.identity_domain != signature.domain
+    if len(records) > 1:  # in one order, whatever DNS gives them in
+        records = tuple(sorted(records)[:MAX_RECORDS])
+    is_usual = sum(map(len, records)) <= MAX_RECORD_OCTETS
+    return (_read_once if is_usual else _read_key)(records, key_type, is_below)
+
+
+def _read_key(records: tuple[bytes, ...], key_type: str, is_below: bool) -> UsableKey | Finding:
+    """The key of this type in the records, for an i= that lies below d= or does not: it hangs on no more."""
+    record = _choose(records, key_type)
     if isinstance(record, Finding):
         return record
-    return _judge(record, signature) or _load(record)
+    return _judge(record, key_type, is_below) or _load(record)
 
 
-def _choose(records: tuple[bytes, ...], signature: Signed) -> KeyRecord | Finding:
-    """One of several records, of which section 3.6.2.2 says nothing: the same one however DNS orders them."""
+_read_once = lru_cache(maxsize=REMEMBERED_KEYS)(_read_key)
+
+
+def _choose(records: tuple[bytes, ...], key_type: str) -> KeyRecord | Finding:
+    """One of several records, of which section 3.6.2.2 says nothing."""
     read: list[KeyRecord] = []
     problem = "no key record"
-    for record in sorted(records)[:MAX_RECORDS]:
-        parsed = _parse_once(record) if len(record) <= MAX_RECORD_OCTETS else "the key record is too long"
-        if isinstance(parsed, KeyRecord):
-            read.append(parsed)
-        else:
-            problem = parsed
+    for record in records:
+        try:
+            read.append(parse_key_record(record))
+        except ProtocolError as error:
+            problem = str(error)
     if not read:
         return Finding("permerror", problem)
-    fitting = [record for record in read if record.key_type == signature.algorithm.key_type]
+    fitting = [record for record in read if record.key_type == key_type]
     return (fitting or read)[0]
 
 
-def _judge(record: KeyRecord, signature: Signed) -> Finding | None:
+def _judge(record: KeyRecord, key_type: str, is_below: bool) -> Finding | None:
     if not record.public_key:
         return Finding("permerror", "the key was revoked")
-    if record.key_type != signature.algorithm.key_type:
+    if record.key_type != key_type:
         return Finding("permerror", "the key is not for this algorithm (k=)")
     if record.hashes is not None and "sha256" not in record.hashes:
         return Finding("permerror", "the key is not for SHA-256 (h=)")
     if not {"*", "email"} & set(record.services):
         return Finding("permerror", "the key is not for mail (s=)")
-    if record.forbids_subdomains and signature.identity_domain != signature.domain:
+    if record.forbids_subdomains and is_below:
         return Finding("permerror", "the key is not for subdomains (t=s)")
     return None
 
 
-@lru_cache(maxsize=REMEMBERED_KEYS)
 def _load(record: KeyRecord) -> UsableKey | Finding:
     try:
         key: PublicKey = (
