@@ -17,7 +17,8 @@ from mailreeve_policyd.resolver import Resolver
 from mailreeve_policyd.smtp import Domain, parse_mailbox
 from mailreeve_policyd.transaction import Evidence, Transaction
 
-_ALWAYS = frozenset({"spf", "spf_helo"})
+ALWAYS_NEEDED = frozenset({"spf", "spf_helo"})
+"""What a field of results and DMARC want of the envelope, whatever rules need (names of ENVELOPE_NEEDS)."""
 
 
 class DkimOutcome(Protocol):
@@ -54,20 +55,21 @@ def authenticate(
     asked again. `author` is who wrote it, where that was read from `fields` already; `method` is how its
     Organizational Domain is found. Never raises.
     """
-    known = transaction.evidence or Evidence()
-    needs = _ALWAYS | {"iprev"} if known.result("iprev") else _ALWAYS
-    envelope_results = gather_envelope_evidence(transaction, needs, resolver).results
+    envelope_results = gather_envelope_evidence(transaction, ALWAYS_NEEDED, resolver).results
     author = author or extract_author(fields)
-    identifiers = (*_spf_identifiers(envelope_results), *_dkim_identifiers(dkim_outcomes))
+    identifiers = [*_spf_identifiers(envelope_results), *_dkim_identifiers(dkim_outcomes)]
     judged = _evaluate_dmarc(author, identifiers, resolver, method)
-    signatures = tuple(outcome.result for outcome in dkim_outcomes) or (MethodResult("dkim", "none"),)
-    signed_by = (outcome.domain for outcome in dkim_outcomes if outcome.counts and outcome.domain)
+    signatures = [outcome.result for outcome in dkim_outcomes] or [_UNSIGNED]
+    signed_by = [outcome.domain for outcome in dkim_outcomes if outcome.counts and outcome.domain]
     return Evidence(
         (*envelope_results, *signatures, judged.result),
         author.mailbox,
         tuple(dict.fromkeys(signed_by)),
         judged.disposition.value if judged.disposition else None,
     )
+
+
+_UNSIGNED = MethodResult("dkim", "none")
 
 
 def _evaluate_dmarc(
@@ -88,14 +90,14 @@ def _spf_identifiers(results: Sequence[MethodResult]) -> tuple[dmarc.Identifier,
     return ()
 
 
-def _dkim_identifiers(outcomes: Sequence[DkimOutcome]) -> tuple[dmarc.Identifier, ...]:
-    return tuple(
+def _dkim_identifiers(outcomes: Sequence[DkimOutcome]) -> list[dmarc.Identifier]:
+    return [
         identifier
         for outcome in outcomes
         for identifier in _identifier(
             "dkim", outcome.domain, passed=outcome.counts, word=outcome.result.result
         )
-    )
+    ]
 
 
 def _identifier(

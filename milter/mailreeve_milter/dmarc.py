@@ -7,10 +7,10 @@ their results, nor what is done with the answer: `p=reject` alone rejects nothin
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from enum import Enum
 
 import msgspec
+from msgspec.structs import replace
 
 from mailreeve_milter.dmarc_discovery import Discovery, DmarcRecords, Policy, SuffixList, TreeWalk
 from mailreeve_milter.dmarc_record import Disposition, DmarcRecord
@@ -31,8 +31,7 @@ class Method(Enum):
     BOTH = "both"
 
 
-@dataclass(frozen=True, slots=True)
-class Identifier:
+class Identifier(msgspec.Struct, frozen=True, gc=False):
     """A domain that SPF (MAIL FROM) or DKIM (d=) was asked about.
 
     `method` is spf or dkim. `passed` is an Authenticated Identifier; otherwise DNS did not say
@@ -44,8 +43,7 @@ class Identifier:
     passed: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class DmarcOutcome:
+class DmarcOutcome(msgspec.Struct, frozen=True, gc=False):
     """`disposition` is the effective policy (after sp, np and t=y); None without a record, or unknown."""
 
     result: MethodResult
@@ -80,7 +78,7 @@ def _compared(walked: DmarcOutcome, listed: DmarcOutcome) -> DmarcOutcome:
         return walked
     told = f"{listed.result.result}, {_describe(listed.policy)}"
     reason = f"the public suffix list says {told}; {walked.result.reason}, {_describe(walked.policy)}"
-    return replace(walked, result=msgspec.structs.replace(walked.result, reason=reason))
+    return replace(walked, result=replace(walked.result, reason=reason))
 
 
 def _describe(policy: Policy | None) -> str:
@@ -126,6 +124,9 @@ def _compare(
     author: Domain, policy: Policy, identifiers: Sequence[Identifier], discovery: Discovery
 ) -> tuple[str, str]:
     """Result word and reason; section 5.3.5."""
+    for identifier in identifiers:  # the usual case, before they are put in order
+        if identifier.passed and identifier.domain == author:
+            return "pass", f"{identifier.method} of {identifier.domain} is aligned"
     undecided: Identifier | None = None
     for identifier in _in_order(author, identifiers):
         try:

@@ -7,8 +7,9 @@ is judged by it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from mailreeve_milter.dmarc_record import Disposition, DmarcRecord, parse_record
 from mailreeve_milter.public_suffixes import organizational_domain
@@ -19,8 +20,7 @@ MAX_WALK_LABELS = 7
 """Longer names are cut to so many labels after the first question: at most 8 questions (section 4.10)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True, gc=False):
     """The record that applies to an author domain, and the domain where it was found."""
 
     record: DmarcRecord

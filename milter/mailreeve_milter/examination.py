@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
+import msgspec
 from msgspec.structs import replace
 
 from mailreeve_milter import dmarc
 from mailreeve_milter.arc_mail import ArcOptions, MessageChain
 from mailreeve_milter.authclaim import claims
-from mailreeve_milter.authenticate import authenticate
+from mailreeve_milter.authenticate import ALWAYS_NEEDED, authenticate
 from mailreeve_milter.authfield import format_field
 from mailreeve_milter.author import extract_author
 from mailreeve_milter.collected import CollectedHeader
@@ -37,8 +38,7 @@ from mailreeve_policyd.transaction import Evidence, Session, Transaction
 TOO_LARGE = "the header is larger than max_header_bytes"
 
 
-@dataclass(frozen=True, slots=True)
-class Additions:
+class Additions(msgspec.Struct, frozen=True, gc=False):
     """Fields for the top of a message that goes on, in order, and which of them are our signatures."""
 
     fields: tuple[HeaderField, ...] = ()
@@ -217,7 +217,7 @@ class OutsideMail:
         """SPF, DKIM, DMARC and, where it is asked for, ARC, within the time that a message may cost."""
         resolver, now = self._examiner.resolver(), self._examiner.now()
         if needs:
-            known = gather_envelope_evidence(transaction, needs, resolver)
+            known = gather_envelope_evidence(transaction, needs | ALWAYS_NEEDED, resolver)
             transaction = replace(transaction, evidence=known)
         outcomes = self._verification.finish(resolver, now)
         method = self._examiner.organizational_domain
@@ -248,7 +248,7 @@ class UncheckedMail:
 
     def conclude(self, transaction: Transaction, needs: AbstractSet[str]) -> Evidence:
         """SPF as ever; DKIM, DMARC and ARC are temperror."""
-        known = gather_envelope_evidence(transaction, needs | {"spf", "spf_helo"}, self._examiner.resolver())
+        known = gather_envelope_evidence(transaction, needs | ALWAYS_NEEDED, self._examiner.resolver())
         undone = (MethodResult("dkim", "temperror", reason=TOO_LARGE), MethodResult("dmarc", "temperror"))
         return Evidence((*known.results, *undone), arc="temperror" if self._examiner.arc else "none")
 

@@ -27,7 +27,7 @@ def gather_envelope_evidence(
     envelope and `iprev` an address: without, there is no such result. Of mail that a relay passed on
     from a client unknown, spf is none and there is no iprev. Never raises.
     """
-    known = transaction.evidence or Evidence()
+    known = transaction.evidence or _NOTHING
     session = transaction.session
     iprev = known.result("iprev")
     if iprev is None and "iprev" in needs:
@@ -39,6 +39,9 @@ def gather_envelope_evidence(
     if mail_from is None and "spf" in needs:
         mail_from = _mail_from(transaction, helo, resolver)
     return Evidence(tuple(result for result in (iprev, helo, mail_from) if result is not None))
+
+
+_NOTHING = Evidence()
 
 
 def _iprev(session: Session, resolver: Resolver) -> MethodResult | None:
