@@ -23,7 +23,7 @@ def exists(reference: str) -> bool:
         path = VECTORS / file
         named = rf"(?m)^\s*{re.escape(name)}:|(?:name|mta): {re.escape(name)}(?:,|$)"
         return path.is_file() and re.search(named, path.read_text("utf-8")) is not None
-    return (VECTORS / reference).is_dir()
+    return (VECTORS / reference).is_dir() or (TESTS / reference).is_file()
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[2:50] for row in ROWS])
