@@ -1,11 +1,12 @@
 """Processes of their own that charge one key of a store, for what only several processes show.
 
-`python -m tests.policyd.hammer VERB WHERE NUMBER`, where WHERE is the file of a SqliteStore or the URL of a
-Redis; writes one line an answer: "passed", "refused" or "away".
+`python -m tests.policyd.hammer VERB WHERE NUMBER`, where WHERE is the file of a SqliteStore, the URL of a
+Redis or "cluster:" with ports; writes one line an answer: "passed", "refused" or "away".
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import signal
@@ -16,13 +17,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mailreeve_policyd.errors import StoreError
-from mailreeve_policyd.limits import LimitStore, limit_key
-from mailreeve_policyd.limits_redis import RedisStore
+from mailreeve_policyd.limits import LimitStore, OnUnavailable, limit_key
+from mailreeve_policyd.limits_memory import MemoryStore
+from mailreeve_policyd.limits_redis import OneServer, RedisStore
+from mailreeve_policyd.limits_redis_cluster import ClusterStore
+from mailreeve_policyd.limits_redis_nodes import Nodes
 from mailreeve_policyd.limits_sqlite import SqliteStore
+from mailreeve_policyd.redis_access import RedisAccess, RedisUrl
+from tests.lab.ports import LOOPBACK
 from tests.policyd.limit_stores import charge_of, messages
 
 LIMIT = messages(1000, 3600)
 KEY = limit_key("hammer", LIMIT, ["one"])
+CLUSTER = "cluster:"
 END_SECONDS = 60
 WAIT_SECONDS = 20.0
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -35,7 +42,12 @@ def say(answer: str) -> None:
 
 
 def open_store(where: str) -> LimitStore:
-    """The store at a URL or in a file, on the real clock."""
+    """The store at a URL, on a Cluster ("cluster:PORT,PORT") or in a file, on the real clock."""
+    if where.startswith(CLUSTER):
+        seeds = [(LOOPBACK, int(port)) for port in where.removeprefix(CLUSTER).split(",")]
+        nodes = Nodes(seeds, lambda address: OneServer(RedisAccess(RedisUrl(*address), 10).open()))
+        log = logging.getLogger("hammer")
+        return ClusterStore(nodes, MemoryStore(time.time), OnUnavailable.CLOSED, log)
     return RedisStore.from_url(where, 10) if "://" in where else SqliteStore(Path(where))
 
 

@@ -6,8 +6,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
+from logging import getLogger
 
-from mailreeve_policyd.limits import Charge, Limit, OnUnavailable, Unit, Usage, limit_key, member_hash
+from mailreeve_policyd.limits import (
+    Charge,
+    Limit,
+    LimitStore,
+    OnUnavailable,
+    Unit,
+    Usage,
+    limit_key,
+    member_hash,
+)
+from mailreeve_policyd.limits_outage import Retries, ThreadRetries
+from mailreeve_policyd.limits_redis import OneServer
+from mailreeve_policyd.limits_redis_cluster import ClusterStore
+from mailreeve_policyd.limits_redis_nodes import Nodes
+from mailreeve_policyd.redis_access import RedisAccess, RedisUrl
+from tests.lab.ports import LOOPBACK
+from tests.lab.redis import Cluster
 
 SECOND = 1_000_000
 """Microseconds, the resolution of every store."""
@@ -54,6 +71,20 @@ class HandRetries:
             self.wait = self._attempt()
         if self.wait is not None:
             self.wait -= seconds
+
+
+def open_cluster(
+    cluster: Cluster,
+    local: LimitStore,
+    clock: Callable[[], float] | None,
+    mode: OnUnavailable = OnUnavailable.LOCAL,
+    *,
+    retries: Callable[[], Retries] = ThreadRetries,
+) -> ClusterStore:
+    """A store on the cluster."""
+    seeds = [(LOOPBACK, server.port) for server in cluster.masters]
+    nodes = Nodes(seeds, lambda address: OneServer(RedisAccess(RedisUrl(*address), 10).open()))
+    return ClusterStore(nodes, local, mode, getLogger("tests.cluster"), clock, retries=retries)
 
 
 def fresh_key(rule: str, limit: Limit) -> bytes:

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailreeve_policyd.limits import Charge, Limit, LimitStore, Unit, Usage
+from mailreeve_policyd.limits import Charge, Limit, LimitStore, OnUnavailable, Unit, Usage
 from mailreeve_policyd.limits_memory import MemoryStore
 from mailreeve_policyd.limits_redis import RedisStore
 from mailreeve_policyd.limits_sqlite import SqliteStore
+from tests.lab.redis import Cluster
+from tests.policyd.conftest import VALKEY
 from tests.policyd.limit_stores import (
     SECOND,
     HandClock,
@@ -25,6 +27,7 @@ from tests.policyd.limit_stores import (
     distinct,
     fresh_key,
     messages,
+    open_cluster,
 )
 
 REMEMBER_SECONDS = 3600
@@ -54,7 +57,23 @@ def redis_store(clock: HandClock, request: pytest.FixtureRequest) -> LimitStore:
     return RedisStore.from_url(url, timeout_seconds=10, clock=clock, remember_seconds=REMEMBER_SECONDS)
 
 
-@pytest.fixture(params=[memory_store, sqlite_store, redis_store], ids=["memory", "sqlite", "redis"])
+def valkey_store(clock: HandClock, request: pytest.FixtureRequest) -> LimitStore:
+    """The shared store, on a real Valkey."""
+    url = request.getfixturevalue("valkey_server").unix_url
+    return RedisStore.from_url(url, timeout_seconds=10, clock=clock, remember_seconds=REMEMBER_SECONDS)
+
+
+def cluster_store(clock: HandClock, request: pytest.FixtureRequest) -> LimitStore:
+    """The shared store, on a real Cluster, where the keys of a call mostly lie in several slots."""
+    cluster: Cluster = request.getfixturevalue("redis_cluster")
+    return open_cluster(cluster, MemoryStore(clock), clock, OnUnavailable.CLOSED)
+
+
+# Valkey where it is installed, so that nothing is skipped where it is not
+STORES = [memory_store, sqlite_store, redis_store, cluster_store, *([valkey_store] if VALKEY else [])]
+
+
+@pytest.fixture(params=STORES, ids=[make.__name__.removesuffix("_store") for make in STORES])
 def store(request: pytest.FixtureRequest, clock: HandClock) -> Iterator[LimitStore]:
     """Each store in turn."""
     make: Callable[[HandClock, pytest.FixtureRequest], LimitStore] = request.param
@@ -252,6 +271,24 @@ def test_a_known_value_stays_known_as_long_as_it_is_used(store: LimitStore, cloc
     assert not one(store, charge_of(limit, key, value="a")).exceeded
 
 
+def test_a_refused_request_refreshes_no_value(store: LimitStore, clock: HandClock) -> None:
+    """A value that was asked for in vain is seen as long as before (promise 3), and a new one is not kept."""
+    limit = distinct(2)
+    key, full = fresh_key("rule", limit), charge_of(messages(0))
+    one(store, charge_of(limit, key, value="a"))
+    clock.advance(40 * SECOND)
+    for value in ("a", "b"):
+        for charges in (
+            [charge_of(limit, key, value=value), full],
+            [full, charge_of(limit, key, value=value)],
+        ):
+            assert sum(usage.exceeded for usage in store.charge(charges)) == 1
+
+    assert store.usage([charge_of(limit, key, value="a")])[0].used == 1
+    clock.advance(20 * SECOND + 1)
+    assert one(store, charge_of(limit, key, value="c")).used == 1
+
+
 def test_a_lowered_maximum_holds_for_known_values_too(store: LimitStore, clock: HandClock) -> None:
     """The counter is kept when N changes: what it holds above the new N has to leave first."""
     limit = distinct(3)
@@ -380,6 +417,26 @@ def test_threads_never_let_more_than_n_through(store: LimitStore) -> None:
         thread.join()
 
     assert (len(passed), sum(passed)) == (160, 50)
+
+
+def test_threads_that_charge_two_keys_count_what_they_let_through(store: LimitStore) -> None:
+    """In whichever order: a request that one key refuses leaves nothing on the other (promises 3 and 6)."""
+    wide, narrow = charge_of(messages(50)), charge_of(messages(30))
+    passed: list[bool] = []
+
+    def hammer(charges: list[Charge]) -> None:
+        passed.extend(not any(usage.exceeded for usage in store.charge(charges)) for _ in range(10))
+
+    orders = [[wide, narrow], [narrow, wide]] * 4
+    threads = [threading.Thread(target=hammer, args=(order,)) for order in orders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (len(passed), sum(passed)) == (80, 30)
+    left = [charge_of(each.limit, each.key, amount=0) for each in (wide, narrow)]
+    assert [usage.used for usage in store.usage(left)] == [30, 30]
 
 
 PERIODS = (1, 7, 60, 31 * 86400)
