@@ -25,8 +25,10 @@ from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver import Resolver
 from mailreeve_policyd.resolver_dns import BudgetResolver, open_resolver
 from mailreeve_policyd.rules import Ruleset
+from mailreeve_policyd.rules.followed import FollowedRules
 from mailreeve_policyd.rules.networks import NetworkSet
 from mailreeve_policyd.supervisor import DaemonSpec, Generation, run
+from mailreeve_policyd.watched_files import watch
 from mailreeve_policyd.worker import WorkerContext
 
 Engine = Callable[[WorkerContext, Surroundings, socket.socket], None]
@@ -103,7 +105,9 @@ def serve_milter(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket
     configuration = loaded.configuration
     store = open_store(configuration)
     on_unknown = OnUnknown(configuration.settings.on_unknown)
-    policy = Policy(loaded.ruleset, store, Door.MILTER, on_unknown)
+    rules = FollowedRules(loaded.ruleset)
+    policy = Policy(rules, store, Door.MILTER, on_unknown)
+    watch(rules.files)
     try:
         audit = open_audit_log(configuration, "milter")
         engine_of(configuration)(worker, surroundings_of(loaded, policy, audit), sockets[0])
@@ -123,7 +127,7 @@ def surroundings_of(loaded: Loaded, policy: Decider, audit: AuditLog) -> Surroun
         audit,
         instance_names(),
         {stage: loaded.ruleset.needs((stage,)) for stage in stages},
-        frozenset(stage for stage in stages if loaded.ruleset.counts(stage)),
+        frozenset(stage for stage in stages if loaded.ruleset.waits(stage)),
         resolver.never_wait_in,
     )
 

@@ -294,7 +294,13 @@ def _conflicts(settings: Settings) -> Iterator[tuple[str, str, str]]:
         yield (
             "limits.redis_url",
             'has no effect with store = "sqlite"',
-            'set store = "redis" or remove redis_url',
+            'set store = "redis" or remove redis_url; sets and tables in Redis are asked at live.redis_url',
+        )
+    if settings.live.redis_password_file and not settings.live.redis_url:
+        yield (
+            "live.redis_password_file",
+            "has no effect without live.redis_url",
+            'redis_url = "redis://127.0.0.1:6379/0" under [live]',
         )
     if settings.group and not settings.user:
         yield "group", "has no effect without user", 'set user = "mailreeve" too'

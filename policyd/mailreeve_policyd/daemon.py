@@ -26,10 +26,12 @@ from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver import Resolver
 from mailreeve_policyd.resolver_dns import BudgetResolver, open_resolver
 from mailreeve_policyd.rules import Ruleset
+from mailreeve_policyd.rules.followed import FollowedRules
 from mailreeve_policyd.rules.networks import NetworkSet
 from mailreeve_policyd.server import PolicyServer
 from mailreeve_policyd.supervisor import DaemonSpec, Generation, run
 from mailreeve_policyd.transaction import Evidence, Transaction
+from mailreeve_policyd.watched_files import watch
 from mailreeve_policyd.worker import WorkerContext
 
 __all__ = ["load_policyd", "load_rules", "run_policyd", "serve_policyd"]
@@ -79,10 +81,11 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
     _raise_descriptor_limit(settings.policyd.max_connections + SPARE_DESCRIPTORS)
     audit = open_audit_log(configuration, "policyd")
     store = open_store(configuration)
+    rules = FollowedRules(loaded.ruleset)
     resolver = open_resolver(configuration)
     door = PolicyDoor(
-        policy=Policy(loaded.ruleset, store, Door.POLICY, OnUnknown(settings.on_unknown)),
-        needs=loaded.ruleset.needs,
+        policy=Policy(rules, store, Door.POLICY, OnUnknown(settings.on_unknown)),
+        needs=rules.needs,
         decides=configuration.stages("policyd"),
         gather=_gatherer(configuration, resolver),
         audit=audit,
@@ -95,6 +98,7 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
         begin_thread=lambda: resolver.never_wait_in(threading.get_ident()),
     )
     _spare_the_collector()
+    watch(rules.files)
     worker.serving(server.retire, audit.reopen)
     try:
         server.serve()

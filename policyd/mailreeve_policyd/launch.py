@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -16,10 +17,12 @@ from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown
 from mailreeve_policyd.limits_open import check_store
 from mailreeve_policyd.listen import HINT, Address, parse_listen
+from mailreeve_policyd.live_open import open_live
 from mailreeve_policyd.places import check_places, may
 from mailreeve_policyd.privileges import Account, find_account, rights_of
 from mailreeve_policyd.resolver_dns import open_resolver
 from mailreeve_policyd.rules import Ruleset, load_ruleset
+from mailreeve_policyd.rules.outside import Outside
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.supervisor import Generation
 
@@ -134,7 +137,32 @@ def load_rules(configuration: Configuration) -> Ruleset:
     """
     settings = configuration.settings
     path = configuration.resolve(settings.rules)
-    return load_ruleset(path, doors_of(configuration), OnUnknown(settings.on_unknown))
+    outside = open_outside(configuration)
+    return load_ruleset(path, doors_of(configuration), OnUnknown(settings.on_unknown), outside)
+
+
+def open_outside(configuration: Configuration) -> Outside:
+    """What rules may ask beside the transaction. Reads the files of `[geoip]`, asks no network.
+
+    Raises:
+        ConfigError: a file that is none, or a way to Redis that cannot be used.
+    """
+    limits, geoip = configuration.settings.limits, configuration.settings.geoip
+    outside = Outside(
+        open_live(configuration), ipv4_prefix=limits.ipv4_prefix, ipv6_prefix=limits.ipv6_prefix
+    )
+    if not geoip.country and not geoip.asn:
+        return outside
+    # most hosts do without it
+    from mailreeve_policyd.geography import open_asns, open_countries  # noqa: PLC0415
+
+    countries, asns = open_countries(configuration), open_asns(configuration)
+    return replace(
+        outside,
+        country_of=countries.find if countries else None,
+        asn_of=asns.find if asns else None,
+        files=tuple(places.files for places in (countries, asns) if places),
+    )
 
 
 def _addresses(texts: str | tuple[str, ...], file: str, key: str) -> tuple[Address, ...]:

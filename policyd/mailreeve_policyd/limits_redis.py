@@ -76,6 +76,22 @@ class OneServer:
         except (redis.RedisError, OSError) as error:
             raise store_error(error) from error
 
+    def command(self, *words: bytes | str, asking: bool = False) -> object:
+        """The answer to one command that only reads; `asking` as `run_asking`.
+
+        Raises:
+            StoreError: as `run`.
+        """
+        try:
+            if not asking:
+                return self.client.execute_command(*words)  # type: ignore[no-untyped-call]  # has no types
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.execute_command("ASKING")  # type: ignore[no-untyped-call]  # has no types
+            pipeline.execute_command(*words)  # type: ignore[no-untyped-call]  # has no types
+            return pipeline.execute()[1]
+        except (redis.RedisError, OSError) as error:
+            raise store_error(error) from error
+
     def run_each(self, requests: Sequence[Request]) -> list[object]:
         """See ScriptServer."""
         pipeline = self.client.pipeline(transaction=False)

@@ -51,11 +51,19 @@ class Nodes:
         Raises:
             StoreError: as ScriptServer.run.
         """
+        return self._sent(
+            slot, lambda server, asking: server.run_asking(request) if asking else server.run(request)
+        )
+
+    def command(self, slot: int, *words: bytes | str) -> object:
+        """The answer to one command that only reads, by the owner of the slot. Raises StoreError as `run`."""
+        return self._sent(slot, lambda server, asking: server.command(*words, asking=asking))
+
+    def _sent(self, slot: int, call: Callable[[OneServer, bool], object]) -> object:
         address, asking = self.owner(slot), False
         for _ in range(MAX_HOPS):
-            server = self._server(address)
             try:
-                return server.run_asking(request) if asking else server.run(request)
+                return call(self._server(address), asking)
             except StoreError as error:
                 elsewhere = error.__cause__
                 if not isinstance(elsewhere, AskError):  # of which MovedError is one

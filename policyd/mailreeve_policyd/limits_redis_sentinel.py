@@ -50,6 +50,15 @@ class SentinelServer:
                 raise
         return self._find().run(request)  # it was made a replica, and has counted nothing
 
+    def command(self, *words: bytes | str) -> object:
+        """The answer to one command that only reads. Raises StoreError as `run`."""
+        server = self._current or self._find()
+        try:
+            return server.command(*words)
+        except StoreError:
+            self._forget(server)
+            raise
+
     def run_each(self, requests: Sequence[Request]) -> list[object]:
         """See ScriptServer."""
         try:

@@ -42,9 +42,6 @@ class LiveNames(Protocol):
     def value(self, name: str, key: str) -> str | None:
         """What stands in the table under `key` (lower case); None if nothing does."""
 
-    def close(self) -> None:
-        """Give the connections back."""
-
 
 @dataclass(frozen=True, slots=True)
 class GivenNames:
@@ -60,9 +57,6 @@ class GivenNames:
     def value(self, name: str, key: str) -> str | None:
         """LiveNames.value."""
         return self.tables.get(name, {}).get(key)
-
-    def close(self) -> None:
-        """Nothing to give back."""
 
 
 _Question = tuple[str, str, str | tuple[str, ...]]
@@ -109,10 +103,6 @@ class RememberedNames:
         """LiveNames.value, as of at most two seconds ago."""
         found = self._ask(("table", name, key), lambda: self._names.value(name, key))
         return found if isinstance(found, str) else None
-
-    def close(self) -> None:
-        """LiveNames.close."""
-        self._names.close()
 
     def _ask(self, question: _Question, ask: Callable[[], bool | str | None]) -> bool | str | None:
         now = self._clock()
@@ -178,3 +168,35 @@ class RememberedNames:
                 return
             self._unusable.add((kind, name))
         self._log.error("the %s %s in Redis cannot be read: %s", kind, escape(name), escape(why))
+
+
+class PartedNames:
+    """LiveNames of which some may be away while others answer, as on the nodes of a cluster.
+
+    Each set or table is remembered by itself; `log` and `clock` are those of RememberedNames.
+    """
+
+    def __init__(
+        self, names: LiveNames, log: logging.Logger, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._names = names
+        self._log = log
+        self._clock = clock
+        self._parts: dict[tuple[str, str], RememberedNames] = {}  # bounded: the rules file names them
+
+    def has(self, name: str, members: Sequence[str]) -> bool:
+        """LiveNames.has."""
+        return self._part("set", name).has(name, members)
+
+    def value(self, name: str, key: str) -> str | None:
+        """LiveNames.value."""
+        return self._part("table", name).value(name, key)
+
+    def _part(self, kind: str, name: str) -> RememberedNames:
+        found = self._parts.get((kind, name))
+        if found is not None:
+            return found
+        what = f"the node of Redis with the {kind} {escape(name)}"
+        return self._parts.setdefault(
+            (kind, name), RememberedNames(self._names, self._log, self._clock, what)
+        )

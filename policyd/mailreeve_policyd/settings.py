@@ -500,6 +500,28 @@ class Limits(_Section, frozen=True):
             )
         ),
     ] = "local"
+    ipv4_prefix: Annotated[
+        int,
+        Meta(
+            ge=8,
+            le=32,
+            description=(
+                "Bits of an IPv4 address that make the fact `client_network`; `client_address` is always "
+                "counted whole."
+            ),
+        ),
+    ] = 32
+    ipv6_prefix: Annotated[
+        int,
+        Meta(
+            ge=32,
+            le=128,
+            description=(
+                "Bits of an IPv6 address that make the fact `client_network`, and that a limit "
+                "`per client_address` counts by: a customer has a network, not an address."
+            ),
+        ),
+    ] = 64
     remember_seconds: Annotated[
         int,
         Meta(
@@ -510,6 +532,46 @@ class Limits(_Section, frozen=True):
             ),
         ),
     ] = 3600
+
+
+class Live(_Section, frozen=True):
+    """Sets and tables that rules ask in Redis: `set staff = redis "staff"` (docs/sets-and-tables.md)."""
+
+    redis_url: Annotated[
+        str,
+        Meta(
+            description=(
+                "The Redis with them, as `limits.redis_url`; its files for TLS and its timeout are those of "
+                "[limits]. Empty means the Redis of [limits], however that is reached."
+            )
+        ),
+    ] = ""
+    redis_password_file: Annotated[
+        str, Meta(description="Its password, as `limits.redis_password_file`; needs `redis_url` here.")
+    ] = ""
+
+
+class GeoIp(_Section, frozen=True):
+    """Where clients are, for the facts `client_country` and `client_asn`; read again when a file changes."""
+
+    country: Annotated[
+        str,
+        Meta(
+            description=(
+                "A file of countries in MaxMind's format (GeoLite2-Country.mmdb, dbip-country-lite.mmdb), "
+                "relative to this file. Empty means that no rule asks `client_country`."
+            )
+        ),
+    ] = ""
+    asn: Annotated[
+        str,
+        Meta(
+            description=(
+                "A file of autonomous systems in MaxMind's format (GeoLite2-ASN.mmdb), relative to this "
+                "file. Empty means that no rule asks `client_asn`."
+            )
+        ),
+    ] = ""
 
 
 class Audit(_Section, frozen=True):
@@ -564,4 +626,6 @@ class Settings(_Section, frozen=True):
     arc: Arc = Arc()
     dns: Dns = Dns()
     limits: Limits = Limits()
+    live: Live = Live()
+    geoip: GeoIp = GeoIp()
     audit: Audit = Audit()

@@ -15,13 +15,18 @@ from mailreeve_policyd.watched_files import WatchedFiles
 class FollowedRules:
     """A Judge by the newest ruleset; each call is answered by one. Safe from any thread.
 
-    `files` says when: it is looked at by whoever watches. The rules themselves do not change, only what
+    `files` say when: they are looked at by whoever watches. The rules themselves do not change, only what
     stands in the files that they name; the rules file is read again at a reload.
     """
 
     def __init__(self, ruleset: Ruleset) -> None:
         self._ruleset = ruleset
-        self.files = WatchedFiles(ruleset.stamps, self._prepare)
+        self._files = WatchedFiles(ruleset.stamps, self._prepare)
+
+    @property
+    def files(self) -> tuple[WatchedFiles, ...]:
+        """The files to look at: those of the rules, and those beside them."""
+        return (self._files, *self._ruleset.beside)
 
     @property
     def ruleset(self) -> Ruleset:

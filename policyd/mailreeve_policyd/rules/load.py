@@ -89,4 +89,4 @@ def _make(origin: _Origin, known: Names | None) -> Ruleset:
     def again(changed: frozenset[Path]) -> Ruleset:
         return _make(origin, names.but_of(changed, parsed, origin.folder))
 
-    return replace(ruleset, stamps=stamps, again=again)
+    return replace(ruleset, stamps=stamps, again=again, beside=origin.outside.files)

@@ -14,6 +14,7 @@ from mailreeve_policyd.live import LiveNames
 from mailreeve_policyd.rules.nodes import Subject
 from mailreeve_policyd.rules.source import Mistake, quote
 from mailreeve_policyd.transaction import IPAddress, Transaction
+from mailreeve_policyd.watched_files import WatchedFiles
 
 IPV4_PREFIX = 32
 """An IPv4 address is one customer, or the many behind one translator: none can be told from the others."""
@@ -30,7 +31,10 @@ AsnOf = Callable[[IPAddress | None], int | None]
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What is there to ask; None is what nobody configured. `given` are BOUND_FACTS of an expect line."""
+    """What is there to ask; None is what nobody configured. `given` are BOUND_FACTS of an expect line.
+
+    `files` are to be looked at where rules are followed: what `country_of` and `asn_of` know stands there.
+    """
 
     live: LiveNames | None = None
     country_of: CountryOf | None = None
@@ -38,6 +42,7 @@ class Outside:
     ipv4_prefix: int = IPV4_PREFIX
     ipv6_prefix: int = IPV6_PREFIX
     given: Mapping[str, FactValue] = field(default_factory=dict)
+    files: tuple[WatchedFiles, ...] = ()
 
 
 BOUND_FACTS = frozenset(("client_network", "client_country", "client_asn"))

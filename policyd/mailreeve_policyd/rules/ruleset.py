@@ -27,7 +27,7 @@ from mailreeve_policyd.rules.scope import is_unknown, shown
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Action
-from mailreeve_policyd.watched_files import Stamps
+from mailreeve_policyd.watched_files import Stamps, WatchedFiles
 
 _NO_WAIT = Wait(None)
 
@@ -82,7 +82,7 @@ class Ruleset:
 
     `file` is where they came from. `stamps` are those of the set and table files that they name, from
     before these were read; `again` makes the same rules with the files that changed read anew (raises
-    ConfigError). Safe from any thread.
+    ConfigError). `beside` are files that are followed without the rules. Safe from any thread.
     """
 
     file: str
@@ -90,6 +90,7 @@ class Ruleset:
     notes: tuple[str, ...] = ()
     blocks: Mapping[Stage, tuple[Rule, ...]] = field(default_factory=dict)
     stamps: Stamps = field(default_factory=dict)
+    beside: tuple[WatchedFiles, ...] = ()
     again: Callable[[frozenset[Path]], Ruleset] | None = None
 
     @property
