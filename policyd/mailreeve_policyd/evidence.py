@@ -27,21 +27,23 @@ def gather_envelope_evidence(
     envelope and `iprev` an address: without, there is no such result. Of mail that a relay passed on
     from a client unknown, spf is none and there is no iprev. Never raises.
     """
-    known = transaction.evidence or _NOTHING
+    iprev, helo, mail_from = _known(transaction.evidence)
     session = transaction.session
-    iprev = known.result("iprev")
     if iprev is None and "iprev" in needs:
         iprev = _iprev(session, resolver)
-    helo = known.result("spf", "smtp.helo")
     if helo is None and "spf_helo" in needs:
         helo = evaluate_helo(session, resolver)
-    mail_from = known.result("spf", "smtp.mailfrom")
     if mail_from is None and "spf" in needs:
         mail_from = _mail_from(transaction, helo, resolver)
-    return Evidence(tuple(result for result in (iprev, helo, mail_from) if result is not None))
+    return Evidence(tuple([result for result in (iprev, helo, mail_from) if result is not None]))
 
 
-_NOTHING = Evidence()
+def _known(evidence: Evidence | None) -> tuple[MethodResult | None, MethodResult | None, MethodResult | None]:
+    """iprev, spf of the HELO name, spf of the reverse-path, as far as they were found before."""
+    if evidence is None:
+        return None, None, None
+    helo, mail_from = evidence.result("spf", "smtp.helo"), evidence.result("spf", "smtp.mailfrom")
+    return evidence.result("iprev"), helo, mail_from
 
 
 def _iprev(session: Session, resolver: Resolver) -> MethodResult | None:
