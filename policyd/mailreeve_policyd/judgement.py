@@ -12,10 +12,11 @@ from typing import Protocol
 
 import msgspec
 
-from mailreeve_policyd.limits import Charge
+from mailreeve_policyd.limits import Charge, Usage
+from mailreeve_policyd.notice import Notice
 from mailreeve_policyd.smtp import Reply, Stage
 from mailreeve_policyd.transaction import Transaction
-from mailreeve_policyd.verdict import Action, AddHeader
+from mailreeve_policyd.verdict import Action, AddHeader, Observed
 
 
 class OnUnknown(Enum):
@@ -26,29 +27,45 @@ class OnUnknown(Enum):
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """A rule's decision. `reply` stands with DEFER and REJECT, `reason` with HOLD and DISCARD."""
+    """A rule's decision.
+
+    `reply` stands with DEFER and REJECT, `reason` with HOLD and DISCARD, `target` with REDIRECT and FILTER.
+    """
 
     stage: Stage
     rule: str
     action: Action
     reply: Reply | None = None
     reason: str | None = None
+    target: str | None = None
 
 
 class Remark(msgspec.Struct, frozen=True, gc=False):
-    """What a rule does that decides nothing: a header field to add, or else a warning."""
+    """What a rule does that decides nothing: one of these is given."""
 
     rule: str
     edit: AddHeader | None = None
+    copy_to: str | None = None
     warning: str | None = None
+    notice: Notice | None = None
+    observed: Observed | None = None
 
 
-class Wait(msgspec.Struct, frozen=True, gc=False):
-    """How long until a request could pass; `longest` is None where no wait helps."""
+class Exceeded(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a limit that is exceeded, as its texts tell it.
+
+    `longest` is how long until the request could pass, of all limits that refuse it; None where no wait
+    helps.
+    """
 
     longest: timedelta | None
-    can_never_pass: bool = False
-    """Is the request larger than the limit by itself?"""
+    charge: Charge
+    usage: Usage
+
+    @property
+    def can_never_pass(self) -> bool:
+        """Is the request larger than the limit by itself?"""
+        return self.usage.can_never_pass
 
 
 class Consequence(Protocol):
@@ -58,19 +75,41 @@ class Consequence(Protocol):
     def action(self) -> Action | None:
         """The action that it decides; None for a remark."""
 
-    def decide(self, transaction: Transaction, wait: Wait) -> Decision:
+    def decide(self, transaction: Transaction, exceeded: Exceeded | None) -> Decision:
         """The decision, where there is an action."""
 
-    def remark(self, transaction: Transaction) -> Remark:
+    def remark(self, transaction: Transaction, exceeded: Exceeded | None) -> Remark:
         """The remark, where there is none."""
+
+    def observed(self, transaction: Transaction, exceeded: Exceeded | None) -> Observed:
+        """What it would do, of a rule under `observe`."""
+
+
+class Teller(Protocol):
+    """What a limit tells people."""
+
+    @property
+    def percent(self) -> int:
+        """The share of the maximum at which it warns; 0 for never."""
+
+    def warning(self, transaction: Transaction, charge: Charge, usage: Usage) -> Notice | None:
+        """Its warning, if this call reached that share."""
+
+    def exceeded(self, transaction: Transaction, charge: Charge, usage: Usage) -> Notice:
+        """That it is exceeded, and did what it decides."""
 
 
 class Pending(msgspec.Struct, frozen=True, gc=False):
-    """A limit that applies and waits for the store's answer; `position` is the rule's in its block."""
+    """A limit that applies and waits for the store's answer; `position` is the rule's in its block.
+
+    `observed`: its rule is under `observe`, and what it would do is only recorded.
+    """
 
     position: int
     charge: Charge
     consequence: Consequence
+    teller: Teller
+    observed: bool = False
 
 
 class BlockJudgement(msgspec.Struct, frozen=True, gc=False):
@@ -88,6 +127,11 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
 
     blocks: tuple[BlockJudgement, ...]
     unknown: tuple[str, ...] = ()
+
+    @property
+    def pending(self) -> tuple[Pending, ...]:
+        """The limits of all blocks, in the order of `charges`."""
+        return tuple([pending for block in self.blocks for pending in block.pending])
 
     @property
     def charges(self) -> tuple[Charge, ...]:

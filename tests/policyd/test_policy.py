@@ -16,7 +16,8 @@ from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown, Outcome
 from mailreeve_policyd.limits import Charge, LimitStore, Usage
 from mailreeve_policyd.limits_memory import MemoryStore
-from mailreeve_policyd.policy import LIMITS_UNKNOWN, Policy
+from mailreeve_policyd.policy import Policy
+from mailreeve_policyd.settlement import LIMITS_UNKNOWN
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Action, AddHeader, LimitUsage, Verdict
@@ -328,7 +329,7 @@ def test_distinct_counts_each_value_once() -> None:
 
 
 def test_stages_that_run_together_are_one_charge() -> None:
-    """One call of the store for the mail and rcpt blocks; a refusal charges neither."""
+    """One call of the store for the mail and rcpt blocks; a refusal charges neither, but for its notice."""
     text = block(Stage.MAIL, f"a: limit 9 messages/day {PER}") + at_rcpt(
         "b: limit 1 recipient/day per sasl_username"
     )
@@ -338,7 +339,7 @@ def test_stages_that_run_together_are_one_charge() -> None:
 
     first, second = (policy.decide(each, together) for each in messages(2, login="bob"))
 
-    assert store.charged == [2, 2]
+    assert store.charged == [2, 2, 1]
     assert [usage.used for usage in first.limits] == [1, 1]
     assert (second.action, second.stage, second.rule) == (Action.DEFER, Stage.RCPT, "b")
     assert [usage.used for usage in second.limits] == [1, 1]

@@ -8,7 +8,7 @@ import pytest
 
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.facts import Door
-from mailreeve_policyd.rules.actions import IMPOSSIBLE, Verb
+from mailreeve_policyd.rules.verbs import IMPOSSIBLE, Verb
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.verdict import Action
 from tests.policyd.rules_text import at_rcpt, block, decide, moment, ruleset_of
@@ -69,12 +69,21 @@ def test_add_header_and_warn_go_on() -> None:
     assert verdict.warnings == ("a: look at (none)", "b: applies")
 
 
+ARGUMENTS = {
+    Verb.ADD_HEADER: ' "X-Policy: yes"',
+    Verb.REDIRECT: ' "abuse@example.org"',
+    Verb.BCC: ' "archive@example.org"',
+    Verb.FILTER: ' "smtp:[127.0.0.1]:10025"',
+    Verb.NOTIFY: ' "look"',
+}
+
+
 @pytest.mark.parametrize(("door", "stage", "verb"), [*itertools.product(Door, Stage, Verb)])
 def test_every_action_is_possible_at_every_stage_or_an_error_when_the_file_is_read(
     door: Door, stage: Stage, verb: Verb
 ) -> None:
     """What a door cannot do never waits for the first message to be found out."""
-    text = block(stage, 'a: add-header "X-Policy: yes"' if verb is Verb.ADD_HEADER else f"a: {verb.value}")
+    text = block(stage, f"a: {verb.value}{ARGUMENTS.get(verb, '')}")
     if (door, stage, verb) in IMPOSSIBLE:
         with pytest.raises(ConfigError, match="impossible"):
             ruleset_of(text, {stage: door})

@@ -1,68 +1,35 @@
-"""Actions other than `limit`: what their argument means, and which of them a door can do at a stage."""
+"""Actions other than `limit`, compiled: what their argument means, and whether the door can do them here."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 
-from mailreeve_policyd.facts import Door, Fact
-from mailreeve_policyd.judgement import Decision, Remark, Wait
-from mailreeve_policyd.rules.nodes import ActionNode, Text
+from mailreeve_policyd.judgement import Decision
+from mailreeve_policyd.rules.consequences import Decide, Note
+from mailreeve_policyd.rules.nodes import ActionNode, Cited, Text
 from mailreeve_policyd.rules.scope import Scope
 from mailreeve_policyd.rules.source import Mistake, Place, one_of, quote, suggest
-from mailreeve_policyd.rules.templates import Template, compile_template, waits_of
-from mailreeve_policyd.smtp import EnhancedStatus, Reply, Stage, split_status
-from mailreeve_policyd.transaction import Transaction
-from mailreeve_policyd.verdict import Action, AddHeader
+from mailreeve_policyd.rules.telling import LimitTeller
+from mailreeve_policyd.rules.templates import Allowed, Template, compile_template
+from mailreeve_policyd.rules.texts import compile_replies, compile_saying, wordings
+from mailreeve_policyd.rules.verbs import IMPOSSIBLE, SYNONYMS, Verb
+from mailreeve_policyd.smtp import EnhancedStatus, Reply, Stage, parse_mailbox, split_status
+from mailreeve_policyd.verdict import Action
 
+__all__ = ["Decide", "Note", "cannot_know", "compile_action", "default_consequence"]
 
-class Verb(Enum):
-    """The actions of the language, but for `limit`."""
-
-    ACCEPT = "accept"
-    PERMIT = "permit"
-    REJECT = "reject"
-    DEFER = "defer"
-    DISCARD = "discard"
-    HOLD = "hold"
-    ADD_HEADER = "add-header"
-    WARN = "warn"
-
-
-VERBS: Mapping[Verb, str] = {
-    Verb.ACCEPT: "the mail goes on; ends the block of this stage only",
-    Verb.PERMIT: "as accept, and Postfix is told OK: its later restrictions are skipped",
-    Verb.REJECT: 'refuse for good: `reject "5.7.1 why"`',
-    Verb.DEFER: 'refuse for now: `defer "4.7.1 why"`',
-    Verb.DISCARD: "take the mail and throw it away",
-    Verb.HOLD: "take the mail and keep it in the queue until somebody releases it",
-    Verb.ADD_HEADER: 'add a header field: `add-header "Name: value"`; goes on',
-    Verb.WARN: "write a warning to the log and the record; goes on",
-}
-"""Every action with its line of the reference."""
-
-IMPOSSIBLE: Mapping[tuple[Door, Stage, Verb], str] = {
-    (Door.POLICY, Stage.END_OF_MESSAGE, Verb.ADD_HEADER): (
-        "Postfix ignores PREPEND at end-of-message; add the field at data, or let the milter decide"
-    ),
-}
-"""What a door cannot do at a stage, and why. Everything else it can."""
-
-_SYNONYMS = {
-    "drop": "discard", "allow": "accept", "pass": "accept", "ok": "permit", "dunno": "accept",
-    "deny": "reject", "block": "reject", "refuse": "reject", "tempfail": "defer", "greylist": "defer",
-    "defer_if_permit": "defer", "quarantine": "hold", "prepend": "add-header", "header": "add-header",
-    "log": "warn", "rate": "limit", "tag": "add-header",
-}  # fmt: skip
-
-_LATER = ("notify", "redirect", "bcc", "filter", "observe", "delay")
+MAX_TARGET = 256
+"""Characters of an address or a filter: a forward-path has 256 octets (RFC 5321 section 4.5.3.1.3)."""
 
 # ftext of RFC 5322 section 3.6.8: printable ASCII but the colon
 _FIELD = re.compile(r"([!-9;-~]{1,70}):[ \t]*(?=[^ \t])")
 _ANY_CODE = re.compile(r"([0-9]+\.[0-9.]*)(?=\s|\Z)")
 _BASIC_CODE = re.compile(r"[245][0-9]{2}(?=[\s-]|\Z)")
+
+# transport:nexthop of access(5); the next hop may be empty
+_TRANSPORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*:[!-~]*\Z")
 
 _NEVER_ADDED = frozenset(
     ("from", "sender", "received", "return-path", "authentication-results", "dkim-signature")
@@ -77,100 +44,49 @@ _DEFERRED = "Deferred by local policy, please try again later"
 
 
 @dataclass(frozen=True, slots=True)
-class Decide:
-    """An action that decides. As a limit's consequence it may tell how long to wait."""
+class _Compiling:
+    """One action to compile; `teller` is that of the limit whose `else` it is."""
 
+    node: ActionNode
     rule: str
-    stage: Stage
-    verdict: Action
-    status: EnhancedStatus | None
-    text: Template | None
+    scope: Scope
+    teller: LimitTeller | None
 
     @property
-    def action(self) -> Action | None:
-        """The action that it decides."""
-        return self.verdict
+    def of_limit(self) -> bool:
+        return self.teller is not None
 
     @property
-    def facts(self) -> tuple[Fact, ...]:
-        """What its text asks."""
-        return self.text.facts if self.text else ()
+    def replies(self) -> Allowed:
+        return Allowed.LIMIT_REPLY if self.of_limit else Allowed.REPLY
 
-    def decide(self, transaction: Transaction, wait: Wait) -> Decision:
-        """The decision, its text filled in."""
-        if wait.can_never_pass and self.verdict.refuses:
-            return self._never(transaction)
-        text = self.text.render(transaction, waits_of(wait.longest)) if self.text else None
-        if self.status is None:
-            return Decision(self.stage, self.rule, self.verdict, reason=text)
-        reply = Reply(_code(self.status, self.stage), self.status, text or "")
-        return Decision(self.stage, self.rule, self.verdict, reply)
-
-    def _never(self, transaction: Transaction) -> Decision:
-        """A request larger than its limit would be deferred for ever (DESIGN.md section 5, promise 3)."""
-        if self.verdict is Action.REJECT and self.status and self.text and not self.text.tells_wait:
-            reply = Reply(_code(self.status, self.stage), self.status, self.text.render(transaction))
-        else:
-            status = EnhancedStatus(5, 7, 1)
-            reply = Reply(_code(status, self.stage), status, f"Larger than the limit {self.rule} allows")
-        return Decision(self.stage, self.rule, Action.REJECT, reply)
-
-    def remark(self, transaction: Transaction) -> Remark:
-        """Never asked of an action that decides."""
-        raise TypeError(f"{self.verdict} decides, for {transaction.stage}")
+    def written(self, right: str) -> Text:
+        """The argument of an action that takes one text, and none by name."""
+        argument = self.node.argument
+        if argument is None:
+            raise Mistake(self.node.verb.at, f"`{self.node.verb.text}` needs its text", right)
+        if isinstance(argument, Cited):
+            raise Mistake(argument.at, f"`{self.node.verb.text}` takes no text of several languages", right)
+        return argument
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """An action that goes on: a field to add where `field` is given, else a warning."""
-
-    rule: str
-    field: str | None
-    text: Template
-
-    @property
-    def action(self) -> Action | None:
-        """It decides nothing."""
-        return None
-
-    @property
-    def facts(self) -> tuple[Fact, ...]:
-        """What its text asks."""
-        return self.text.facts
-
-    def decide(self, transaction: Transaction, wait: Wait) -> Decision:
-        """Never asked of an action that goes on."""
-        raise TypeError(f"{self.rule} decides nothing, for {transaction.stage} and {wait}")
-
-    def remark(self, transaction: Transaction) -> Remark:
-        """The field or the warning, its text filled in."""
-        text = self.text.render(transaction)
-        if self.field is None:
-            return Remark(self.rule, warning=text)
-        return Remark(self.rule, edit=AddHeader(self.field, text))
-
-
-def _code(status: EnhancedStatus, stage: Stage) -> int:
-    """550 and 451 stand in the lists of RFC 5321 section 4.3.2 for each command; a greeting has 554."""
-    if status.kind == 4:
-        return 451
-    return 554 if stage is Stage.CONNECT else 550
-
-
-def compile_action(node: ActionNode, rule: str, scope: Scope, of_limit: bool = False) -> Decide | Note:
-    """An action with its argument; `of_limit` for what stands after `else`.
+def compile_action(
+    node: ActionNode, rule: str, scope: Scope, teller: LimitTeller | None = None
+) -> Decide | Note:
+    """An action with its argument; `teller` for what stands after `else`.
 
     Raises:
         Mistake: it is unknown, its argument is wrong, or the stage's door cannot do it.
     """
-    verb = _verb(node, of_limit)
+    compiling = _Compiling(node, rule, scope, teller)
+    verb = _verb(node, compiling.of_limit)
     impossible = IMPOSSIBLE.get((scope.door, scope.stage, verb))
     if impossible:
         raise Mistake(node.verb.at, f"`{verb.value}` is impossible at {scope.stage.value} here", impossible)
-    if of_limit and verb in (Verb.ACCEPT, Verb.PERMIT):
+    if compiling.of_limit and verb in (Verb.ACCEPT, Verb.PERMIT):
         hint = f"here may stand {one_of(_names(_ELSE))}"
         raise Mistake(node.verb.at, f"`else {verb.value}` would let in what exceeds the limit", hint)
-    return _COMPILERS[verb](node, rule, scope, of_limit)
+    return _COMPILERS[verb](compiling)
 
 
 def _verb(node: ActionNode, of_limit: bool) -> Verb:
@@ -179,10 +95,14 @@ def _verb(node: ActionNode, of_limit: bool) -> Verb:
         return Verb(word)
     except ValueError:
         pass
-    if word in _LATER:
-        raise Mistake(node.verb.at, f"`{word}` is not yet supported", f"there are {one_of(_names(Verb))}")
-    known = [*_names(Verb), *(() if of_limit else ("limit",))]
-    synonym = _SYNONYMS.get(word.lower().replace("-", "_"))
+    if word == "limit":
+        raise Mistake(node.verb.at, "a limit cannot stand after `else`", "write two rules")
+    known = _names(_ELSE if of_limit else Verb)
+    if word == "observe":
+        raise Mistake(
+            node.verb.at, "`observe` stands before the name of a rule", "write `observe NAME: ACTION`"
+        )
+    synonym = SYNONYMS.get(word.lower())
     hint = f"did you mean `{synonym}`?" if synonym else suggest(word, known)
     raise Mistake(node.verb.at, f"unknown action {quote(word)}", hint or f"there are {one_of(known)}")
 
@@ -191,34 +111,37 @@ def _names(verbs: Iterable[Verb]) -> list[str]:
     return [verb.value for verb in verbs]
 
 
-def _plain(node: ActionNode, rule: str, scope: Scope, of_limit: bool) -> Decide:
-    del of_limit
+def _plain(compiling: _Compiling) -> Decide:
+    node = compiling.node
     if node.argument is not None:
         raise Mistake(node.argument.at, f"`{node.verb.text}` takes no text", "say why in a comment (#)")
-    return Decide(rule, scope.stage, Action(node.verb.text), None, None)
+    return Decide(compiling.rule, compiling.scope.stage, Action(node.verb.text))
 
 
-def _reasoned(node: ActionNode, rule: str, scope: Scope, of_limit: bool) -> Decide:
-    text = compile_template(node.argument, scope, with_waits=of_limit) if node.argument else None
-    return Decide(rule, scope.stage, Action(node.verb.text), None, text)
+def _reasoned(compiling: _Compiling) -> Decide:
+    node, scope = compiling.node, compiling.scope
+    text = compile_saying(node.argument, scope, compiling.replies) if node.argument else None
+    return Decide(compiling.rule, scope.stage, Action(node.verb.text), None, text)
 
 
-def _refusing(node: ActionNode, rule: str, scope: Scope, of_limit: bool) -> Decide:
+def _refusing(compiling: _Compiling) -> Decide:
+    node, rule, scope = compiling.node, compiling.rule, compiling.scope
     action = Action(node.verb.text)
     kind, words = (5, _REFUSED) if action is Action.REJECT else (4, _DEFERRED)
-    text = node.argument
-    if text is None:
-        return Decide(rule, scope.stage, action, EnhancedStatus(kind, 7, 1), Template((f"{words} ({rule})",)))
-    status, rest = split_status(text.text)
-    _check_code(text, status, kind, node.verb.text)
-    template = compile_template(text, scope, len(text.text) - len(rest), with_waits=of_limit)
+    default = Template((f"{words} ({rule})",))
+    if node.argument is None:
+        return Decide(rule, scope.stage, action, EnhancedStatus(kind, 7, 1), default)
+    for _, text in wordings(node.argument, scope):
+        _check_code(text, kind, node.verb.text)
+    status, rest, saying = compile_replies(node.argument, scope, compiling.replies)
     if not rest.strip():
-        template = Template((f"{words} ({rule})",))
-    return Decide(rule, scope.stage, action, status or EnhancedStatus(kind, 7, 1), template)
+        saying = default
+    return Decide(rule, scope.stage, action, status or EnhancedStatus(kind, 7, 1), saying)
 
 
-def _check_code(text: Text, status: EnhancedStatus | None, kind: int, verb: str) -> None:
+def _check_code(text: Text, kind: int, verb: str) -> None:
     right = f'write `{verb} "{kind}.7.1 ..."`'
+    status, _ = split_status(text.text)
     if status is not None and status.kind != kind:
         raise Mistake(text.at, f"the code {status} is not for `{verb}`, whose codes begin with {kind}", right)
     if status is None and _ANY_CODE.match(text.text):
@@ -227,17 +150,47 @@ def _check_code(text: Text, status: EnhancedStatus | None, kind: int, verb: str)
         raise Mistake(text.at, "this text begins with a reply code, which Mailreeve chooses itself", right)
 
 
-def _add_header(node: ActionNode, rule: str, scope: Scope, of_limit: bool) -> Note:
-    right = 'write `add-header "X-Policy: {client_address}"`'
-    text = node.argument
-    if text is None:
-        raise Mistake(node.verb.at, "`add-header` needs a field", right)
+def _redirecting(compiling: _Compiling) -> Decide:
+    target = _address(compiling)
+    return Decide(compiling.rule, compiling.scope.stage, Action.REDIRECT, target=target)
+
+
+def _filtering(compiling: _Compiling) -> Decide:
+    right = 'write `filter "smtp:[127.0.0.1]:10025"`'
+    text = compiling.written(right)
+    if len(text.text) > MAX_TARGET or not _TRANSPORT.match(text.text):
+        raise Mistake(text.at, "a filter is a transport of master.cf, a colon and a next hop", right)
+    return Decide(compiling.rule, compiling.scope.stage, Action.FILTER, target=text.text)
+
+
+def _copying(compiling: _Compiling) -> Note:
+    text = Template((_address(compiling),))
+    return Note(compiling.rule, compiling.scope.stage, Verb.BCC, text)
+
+
+def _address(compiling: _Compiling) -> str:
+    """An address as it stands in the file: nothing from the wire says where mail goes."""
+    right = f'write `{compiling.node.verb.text} "postmaster@example.org"`'
+    text = compiling.written(right)
+    mailbox = parse_mailbox(text.text)
+    plain = text.text.isascii() and text.text.isprintable() and not re.search(r"[\s<>,{}]", text.text)
+    if not plain or mailbox.domain is None or not mailbox.local_part or len(text.text) > MAX_TARGET:
+        problem = f"{quote(text.text)} is no address"
+        if "{" in text.text:
+            problem = "where mail goes stands in the rules file itself, and never comes from the wire"
+        raise Mistake(text.at, problem, right)
+    return str(mailbox)
+
+
+def _add_header(compiling: _Compiling) -> Note:
+    text = compiling.written('write `add-header "X-Policy: {client_address}"`')
     match = _FIELD.match(text.text)
     if match is None:
+        right = 'write `add-header "X-Policy: {client_address}"`'
         raise Mistake(text.at, "this text is no header field: a name, a colon, a value", right)
     _check_may_be_added(text, match.group(1))
-    template = compile_template(text, scope, match.end(), with_waits=of_limit)
-    return Note(rule, match.group(1), template)
+    template = compile_template(text, compiling.scope, compiling.replies, match.end())
+    return Note(compiling.rule, compiling.scope.stage, Verb.ADD_HEADER, template, match.group(1))
 
 
 def _check_may_be_added(text: Text, name: str) -> None:
@@ -247,30 +200,52 @@ def _check_may_be_added(text: Text, name: str) -> None:
         raise Mistake(text.at, f"{quote(name)} is no field for a rule to add: {_WHY_NOT}", hint)
 
 
-def _warn(node: ActionNode, rule: str, scope: Scope, of_limit: bool) -> Note:
-    if node.argument is None:
-        return Note(rule, None, Template(("limit exceeded" if of_limit else "applies",)))
-    return Note(rule, None, compile_template(node.argument, scope, with_waits=of_limit))
+def _warn(compiling: _Compiling) -> Note:
+    rule, scope, argument = compiling.rule, compiling.scope, compiling.node.argument
+    if argument is None:
+        saying = Template(("limit exceeded" if compiling.of_limit else "applies",))
+        return Note(rule, scope.stage, Verb.WARN, saying)
+    return Note(rule, scope.stage, Verb.WARN, compile_saying(argument, scope, compiling.replies))
+
+
+def _notify(compiling: _Compiling) -> Note:
+    argument, scope = compiling.node.argument, compiling.scope
+    if argument is None:
+        raise Mistake(compiling.node.verb.at, "`notify` needs a text", 'write `notify "{sasl_username} ..."`')
+    allowed = Allowed.LIMIT_NOTICE if compiling.of_limit else Allowed.NOTICE
+    saying = compile_saying(argument, scope, allowed)
+    return Note(
+        compiling.rule,
+        scope.stage,
+        Verb.NOTIFY,
+        saying,
+        teller=compiling.teller,
+        language=scope.language,
+    )
 
 
 _ELSE = tuple(verb for verb in Verb if verb not in (Verb.ACCEPT, Verb.PERMIT))
 
-_COMPILERS: Mapping[Verb, Callable[[ActionNode, str, Scope, bool], Decide | Note]] = {
+_COMPILERS: Mapping[Verb, Callable[[_Compiling], Decide | Note]] = {
     Verb.ACCEPT: _plain,
     Verb.PERMIT: _plain,
     Verb.REJECT: _refusing,
     Verb.DEFER: _refusing,
     Verb.DISCARD: _reasoned,
     Verb.HOLD: _reasoned,
+    Verb.REDIRECT: _redirecting,
+    Verb.FILTER: _filtering,
+    Verb.BCC: _copying,
     Verb.ADD_HEADER: _add_header,
     Verb.WARN: _warn,
+    Verb.NOTIFY: _notify,
 }
 
 
 def default_consequence(rule: str, scope: Scope) -> Decide:
     """What a limit without `else` does: defer 4.7.1 with the time to wait."""
     text = Text(Place(1, 1), f"Limit {rule} reached, try again in {{retry_after}}")
-    template = compile_template(text, scope, with_waits=True)
+    template = compile_template(text, scope, Allowed.LIMIT_REPLY)
     return Decide(rule, scope.stage, Action.DEFER, EnhancedStatus(4, 7, 1), template)
 
 

@@ -6,18 +6,20 @@ DESIGN.md section 5. Knows no store: it makes `Charge`s.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mailreeve_policyd.facts import Door, Fact
-from mailreeve_policyd.judgement import Consequence
-from mailreeve_policyd.limits import Charge, LimitKeys, Unit, member_hash
-from mailreeve_policyd.rules.actions import compile_action, default_consequence
+from mailreeve_policyd.limits import Charge, LimitKeys, OnUnavailable, Unit, member_hash
+from mailreeve_policyd.rules.actions import Decide, Note, compile_action, default_consequence
 from mailreeve_policyd.rules.allowances import Allowance, compile_quota
 from mailreeve_policyd.rules.nodes import LimitNode
 from mailreeve_policyd.rules.readers import Reader, countable, reader
 from mailreeve_policyd.rules.scope import Scope
 from mailreeve_policyd.rules.sets import normal_text
-from mailreeve_policyd.rules.source import Mistake
+from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
+from mailreeve_policyd.rules.telling import LimitTeller
+from mailreeve_policyd.rules.templates import Allowed
+from mailreeve_policyd.rules.texts import compile_saying
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Action
@@ -34,34 +36,65 @@ class Counter:
     """
 
     charge: Callable[[Transaction], Charge | None]
-    consequence: Consequence
+    consequence: Decide | Note
     facts: tuple[Fact, ...]
     keys: tuple[Fact, ...]
+    teller: LimitTeller
 
 
-def compile_limit(node: LimitNode, rule: str, scope: Scope) -> Counter:
-    """A limit with its consequence.
+def compile_limit(node: LimitNode, rule: str, scope: Scope, *, observed: bool = False) -> Counter:
+    """A limit with its consequence; under `observe` it never refuses, and an outage does not matter to it.
 
     Raises:
         Mistake: a fact or unit is not known at this stage, or a bound is passed.
         ConfigError: a row of its table is wrong here.
     """
+    keys = _keys(node, scope)
+    allowances = compile_quota(node.quota, scope)
+    teller = _teller(node, rule, scope, keys, allowances.counted)
     consequence = (
-        compile_action(node.otherwise, rule, scope, of_limit=True)
+        compile_action(node.otherwise, rule, scope, teller)
         if node.otherwise
         else default_consequence(rule, scope)
     )
-    keys = _keys(node, scope)
-    allowances = compile_quota(node.quota, scope)
+    refuses = consequence.action is Action.DEFER or consequence.action is Action.REJECT
+    on_unavailable = _on_unavailable(node)
     charge = _charging(
         rule,
         scope,
         allowance_of=allowances.find,
         readers=tuple(reader(key, scope) for key in node.keys),
-        refuses=consequence.action is Action.DEFER or consequence.action is Action.REJECT,
+        refuses=refuses and not observed,
+        on_unavailable=OnUnavailable.OPEN if observed else on_unavailable,
     )
     counted = (allowances.counted,) if allowances.counted else ()
-    return Counter(charge, consequence, (*keys, *counted, *allowances.asks, *consequence.facts), keys)
+    facts = (*keys, *counted, *allowances.asks, *consequence.facts, *teller.facts)
+    return Counter(charge, consequence, facts, keys, teller)
+
+
+def _teller(
+    node: LimitNode, rule: str, scope: Scope, keys: tuple[Fact, ...], counted: Fact | None
+) -> LimitTeller:
+    teller = LimitTeller(rule, scope.stage, keys, distinct=counted, language=scope.language)
+    if node.warning is None:
+        return teller
+    percent, argument = node.warning.percent, node.warning.argument
+    if not 1 <= percent.value <= 100:
+        raise Mistake(percent.at, "a limit warns at 1% to 100% of its maximum", "write `warn at 80%`")
+    text = compile_saying(argument, scope, Allowed.LIMIT_WARNING) if argument is not None else None
+    return replace(teller, percent=percent.value, text=text)
+
+
+def _on_unavailable(node: LimitNode) -> OnUnavailable | None:
+    word = node.on_unavailable
+    if word is None:
+        return None
+    try:
+        return OnUnavailable(word.text)
+    except ValueError:
+        words = [each.value for each in OnUnavailable]
+        hint = suggest(word.text, words) or f"write {one_of(words)}"
+        raise Mistake(word.at, f"unknown {quote(word.text)} after `on-unavailable`", hint) from None
 
 
 def _charging(
@@ -71,6 +104,7 @@ def _charging(
     allowance_of: Callable[[Transaction], Allowance | None],
     readers: tuple[Reader, ...],
     refuses: bool,
+    on_unavailable: OnUnavailable | None,
 ) -> Callable[[Transaction], Charge | None]:
     amounts, keys, stage = _AMOUNTS, LimitKeys(rule), scope.stage
     marks = {**_MARKS, **_MARKS_OF_COMMANDS} if _hears_commands(scope) else _MARKS
@@ -92,12 +126,13 @@ def _charging(
                 return None
             if allowance.distinct is not None:
                 parts.append(allowance.distinct)
-            return Charge(rule, keys.key(limit, parts), limit, 1, member_hash(value), None, refuses)
+            member = member_hash(value)
+            return Charge(rule, keys.key(limit, parts), limit, 1, member, None, refuses, on_unavailable)
         amount = amounts[limit.unit](transaction, stage)
         if amount is None:
             return None
         mark = marks[limit.unit](transaction, stage)
-        return Charge(rule, keys.key(limit, parts), limit, amount, None, mark, refuses)
+        return Charge(rule, keys.key(limit, parts), limit, amount, None, mark, refuses, on_unavailable)
 
     return charge
 

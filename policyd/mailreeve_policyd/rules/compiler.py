@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mailreeve_policyd.facts import Door, Fact, FactType
+from mailreeve_policyd.facts import FACTS, Door, Fact, FactType
 from mailreeve_policyd.judgement import OnUnknown
 from mailreeve_policyd.rules.actions import Decide, Note, compile_action
 from mailreeve_policyd.rules.charging import Counter, compile_limit
 from mailreeve_policyd.rules.comparisons import facts_of
 from mailreeve_policyd.rules.conditions import comparisons_of, compile_condition
+from mailreeve_policyd.rules.language import Language, check_tag, read_tag
 from mailreeve_policyd.rules.nodes import (
-    ActionNode,
     AllOf,
     Comparison,
     Condition,
+    LanguageNode,
     LimitNode,
     Operator,
     RuleNode,
     RulesFile,
     SetNode,
     TableNode,
+    TextNode,
     Word,
 )
 from mailreeve_policyd.rules.outside import Outside
@@ -31,6 +33,7 @@ from mailreeve_policyd.rules.scope import Scope
 from mailreeve_policyd.rules.sets import LiveSet, NamedSet, ReadFile, load_set, path_of
 from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
 from mailreeve_policyd.rules.tables import LiveTable, Table, load_table
+from mailreeve_policyd.rules.texts import check_texts
 from mailreeve_policyd.smtp import Stage
 
 MAX_RULES = 2000
@@ -53,6 +56,10 @@ class Names:
     sets: Mapping[str, NamedSet | LiveSet]
     tables: Mapping[str, Table | LiveTable]
     outside: Outside = field(default_factory=Outside)
+    texts: Mapping[str, TextNode] = field(default_factory=dict)
+    language: LanguageNode | None = None
+    _languages: dict[tuple[Door, bool], Language] = field(default_factory=dict, repr=False, compare=False)
+    """What `reply-language` comes to, made once: by door, and whether what it asks is known yet."""
 
     @property
     def are_live(self) -> bool:
@@ -71,7 +78,14 @@ class Names:
 
     def scope(self, stage: Stage, door: Door) -> Scope:
         """What a rule may name at a stage."""
-        return Scope(stage, door, self.sets, self.tables, self.outside)
+        scope = Scope(stage, door, self.sets, self.tables, self.outside, self.texts)
+        return replace(scope, language=self._language(self.language, scope)) if self.language else scope
+
+    def _language(self, node: LanguageNode, scope: Scope) -> Language:
+        key = (scope.door, _is_known(node, scope))
+        if key not in self._languages:
+            self._languages[key] = _compile_language(node, scope)
+        return self._languages[key]
 
 
 def _from_files(parsed: RulesFile) -> Iterator[SetNode | TableNode]:
@@ -115,7 +129,41 @@ def load_names(
         node.name.text: kept.tables.get(node.name.text) or load_table(node, folder, read_file, live)
         for node in parsed.tables
     }
-    return Names(sets, tables, outside)
+    return Names(sets, tables, outside, _load_texts(parsed), _language_node(parsed))
+
+
+def _load_texts(parsed: RulesFile) -> Mapping[str, TextNode]:
+    node = _language_node(parsed)
+    return check_texts(parsed.texts, Language(check_tag(node.default)) if node else Language())
+
+
+def _language_node(parsed: RulesFile) -> LanguageNode | None:
+    if not parsed.languages:
+        return None
+    first, *others = parsed.languages
+    if others:
+        problem = f"`reply-language` stands in line {first.at.line} already"
+        raise Mistake(others[0].at, problem, "a file has one")
+    return first
+
+
+def _is_known(node: LanguageNode, scope: Scope) -> bool:
+    """Is what the table is asked by known at this stage? Until it is, all have the default."""
+    fact = FACTS.get(node.asked.name) if node.asked is not None else None
+    return fact is None or fact.known_from.get(scope.door, scope.stage) <= scope.stage
+
+
+def _compile_language(node: LanguageNode, scope: Scope) -> Language:
+    """The language at a stage.
+
+    Raises:
+        Mistake: there is no such fact or table, or the door never knows the fact.
+        ConfigError: a row of the table is no language.
+    """
+    default = check_tag(node.default)
+    if node.asked is None or not _is_known(node, scope):
+        return Language(default)
+    return Language(default, scope.lookup(node.asked, read_tag))
 
 
 def _check_unique(words: Iterable[Word], kind: str) -> None:
@@ -138,6 +186,8 @@ def compile_rules(parsed: RulesFile, file: str, doors: Mapping[Stage, Door], nam
     _check_unique([node.name for node in nodes], "rule")
     if len(nodes) > MAX_RULES:
         raise Mistake(nodes[MAX_RULES].name.at, f"more than {MAX_RULES} rules", "name many values in a set")
+    for stage, door in doors.items():
+        names.scope(stage, door)  # for a mistake in `reply-language`, whoever cites a text
     rules: list[Rule] = []
     notes: list[str] = []
     for block in parsed.blocks:
@@ -187,18 +237,20 @@ def _compile_rule(node: RuleNode, scope: Scope) -> Rule:
     name = node.name.text
     if len(name) > MAX_NAME:
         raise Mistake(node.name.at, f"the name of this rule is longer than {MAX_NAME} characters")
-    body = _compile_body(node.body, name, scope)
+    body = _compile_body(node, scope)
     condition = compile_condition(node.condition, scope) if node.condition is not None else None
     asked = [fact for each in comparisons_of(node.condition) for fact in facts_of(each, scope)]
     asks = tuple({fact.name: fact for fact in asked}.values())
     facts = (*asks, *body.facts)
-    return Rule(name, scope.stage, node.name.at.line, condition, _on_unknown(node), asks, facts, body)
+    observed = node.observed is not None
+    at = node.name.at.line
+    return Rule(name, scope.stage, at, condition, _on_unknown(node), asks, facts, body, observed)
 
 
-def _compile_body(node: ActionNode | LimitNode, name: str, scope: Scope) -> Decide | Note | Counter:
-    if isinstance(node, LimitNode):
-        return compile_limit(node, name, scope)
-    return compile_action(node, name, scope)
+def _compile_body(node: RuleNode, scope: Scope) -> Decide | Note | Counter:
+    if isinstance(node.body, LimitNode):
+        return compile_limit(node.body, node.name.text, scope, observed=node.observed is not None)
+    return compile_action(node.body, node.name.text, scope)
 
 
 def _on_unknown(node: RuleNode) -> OnUnknown | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from mailreeve_policyd.rules.source import Place
+from mailreeve_policyd.rules.source import Place, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +121,22 @@ Condition = Comparison | Not | AnyOf | AllOf
 
 
 @dataclass(frozen=True, slots=True)
+class Cited:
+    """`text "daily-limit"`: a text that stands elsewhere, in several languages."""
+
+    at: Place
+    name: str
+
+
+Argument = Text | Cited
+
+
+@dataclass(frozen=True, slots=True)
 class ActionNode:
     """An action with its one argument."""
 
     verb: Word
-    argument: Text | None
+    argument: Argument | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,22 +175,35 @@ class FromTable:
 
 
 @dataclass(frozen=True, slots=True)
+class WarningNode:
+    """`warn at 80% "..."`."""
+
+    at: Place
+    percent: Number
+    argument: Argument | None
+
+
+@dataclass(frozen=True, slots=True)
 class LimitNode:
-    """`limit QUOTA per KEY, KEY else ACTION`."""
+    """`limit QUOTA per KEY, KEY spoofable warn at 80% else ACTION on-unavailable WORD`."""
 
     quota: Spec | FromTable
     keys: tuple[Key, ...]
     otherwise: ActionNode | None
+    spoofable: Word | None = None
+    warning: WarningNode | None = None
+    on_unavailable: Word | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RuleNode:
-    """`NAME: BODY if CONDITION on-unknown WORD`."""
+    """`observe NAME: BODY if CONDITION on-unknown WORD`."""
 
     name: Word
     body: ActionNode | LimitNode
     condition: Condition | None
     on_unknown: Word | None
+    observed: Word | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +223,31 @@ class TableNode:
     name: Word
     backend: Word
     argument: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """A text in one language: `de "..."`."""
+
+    language: Word
+    text: Text
+
+
+@dataclass(frozen=True, slots=True)
+class TextNode:
+    """`text "daily-limit" { en "..." de "..." }`."""
+
+    name: Text
+    wordings: tuple[Wording, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageNode:
+    """`reply-language = languages[sasl_username] or "en"`; without a table the default is for all."""
+
+    at: Place
+    asked: Subject | None
+    default: Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +296,9 @@ class ExpectNode:
     after: After | None
 
 
+_NO_SOURCE = Source("", "")
+
+
 @dataclass(frozen=True, slots=True)
 class RulesFile:
     """The statements, each kind in the order in which it stands in the file."""
@@ -255,3 +307,6 @@ class RulesFile:
     tables: tuple[TableNode, ...]
     blocks: tuple[Block, ...]
     expects: tuple[ExpectNode, ...]
+    texts: tuple[TextNode, ...] = ()
+    languages: tuple[LanguageNode, ...] = ()
+    source: Source = _NO_SOURCE

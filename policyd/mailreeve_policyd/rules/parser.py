@@ -45,7 +45,9 @@ MAX_DIGITS = 15
 """Of a number: 10^15 units is more than any limit counts, and exact in every store."""
 
 _ESCAPED = re.compile(r"\\(.)")
-_Statement = nodes.SetNode | nodes.TableNode | nodes.Block | nodes.ExpectNode
+_Statement = (
+    nodes.SetNode | nodes.TableNode | nodes.TextNode | nodes.LanguageNode | nodes.Block | nodes.ExpectNode
+)
 
 
 def parse(source: Source) -> RulesFile:
@@ -61,7 +63,7 @@ def parse(source: Source) -> RulesFile:
         raise syntax_mistake(error, source.text) from error
     if not isinstance(parsed, RulesFile):  # pragma: no cover -- the builder's start() gives nothing else
         raise TypeError(type(parsed))
-    return parsed
+    return replace(parsed, source=source)
 
 
 class _WholeWords(PostLex):
@@ -158,6 +160,8 @@ class _Builder(Transformer[Token, object]):
             tuple(each for each in statements if isinstance(each, nodes.TableNode)),
             tuple(each for each in statements if isinstance(each, nodes.Block)),
             tuple(each for each in statements if isinstance(each, nodes.ExpectNode)),
+            tuple(each for each in statements if isinstance(each, nodes.TextNode)),
+            tuple(each for each in statements if isinstance(each, nodes.LanguageNode)),
         )
 
     # sets and tables
@@ -177,30 +181,67 @@ class _Builder(Transformer[Token, object]):
     def table(self, name: Token, backend: Token, argument: Token) -> nodes.TableNode:
         return nodes.TableNode(_word(name), _word(backend), _text(argument))
 
+    # texts and their language
+
+    def text(self, name: Token, *wordings: nodes.Wording) -> nodes.TextNode:
+        return nodes.TextNode(_text(name), wordings)
+
+    def wording(self, language: Token, text: Token) -> nodes.Wording:
+        return nodes.Wording(_word(language), _text(text))
+
+    def language(self, asked: Subject | None, default: Token) -> nodes.LanguageNode:
+        text = _text(default)
+        return nodes.LanguageNode(asked.at if asked else text.at, asked, text)
+
     # rules
 
     def block(self, stage: Token, *rules: RuleNode) -> nodes.Block:
         return nodes.Block(_word(stage), rules)
 
     def rule(
-        self, label: Token, body: ActionNode | nodes.LimitNode, when: tuple[Condition, Word | None] | None
+        self,
+        observe: Token | None,
+        label: Token,
+        body: ActionNode | nodes.LimitNode,
+        when: tuple[Condition, Word | None] | None,
     ) -> RuleNode:
         condition, on_unknown = when if when is not None else (None, None)
-        return RuleNode(_word(label), body, condition, on_unknown)
+        return RuleNode(_word(label), body, condition, on_unknown, _maybe_word(observe))
 
     def when(self, condition: Condition, on_unknown: Token | None) -> tuple[Condition, Word | None]:
         return condition, _maybe_word(on_unknown)
 
-    def action(self, verb: Token, argument: Token | None) -> ActionNode:
-        return ActionNode(_word(verb), _text(argument) if argument is not None else None)
+    def action(self, verb: Token, argument: nodes.Argument | None) -> ActionNode:
+        return ActionNode(_word(verb), argument)
+
+    def written(self, token: Token) -> Text:
+        return _text(token)
+
+    def cited(self, token: Token) -> nodes.Cited:
+        return nodes.Cited(_place(token), _text(token).text)
 
     def otherwise(self, action: ActionNode) -> ActionNode:
         return action
 
-    def limit(self, quota: Spec | nodes.FromTable, *rest: Key | ActionNode | None) -> nodes.LimitNode:
-        keys = tuple(each for each in rest if isinstance(each, Key))
-        actions = [each for each in rest if isinstance(each, ActionNode)]
-        return nodes.LimitNode(quota, keys, actions[0] if actions else None)
+    def limit(
+        self,
+        quota: Spec | nodes.FromTable,
+        keys: tuple[Key, ...],
+        spoofable: Token | None,
+        warning: nodes.WarningNode | None,
+        otherwise: ActionNode | None,
+        unavailable: Word | None,
+    ) -> nodes.LimitNode:
+        return nodes.LimitNode(quota, keys, otherwise, _maybe_word(spoofable), warning, unavailable)
+
+    def keys(self, *keys: Key) -> tuple[Key, ...]:
+        return keys
+
+    def warning(self, keyword: Token, percent: Token, argument: nodes.Argument | None) -> nodes.WarningNode:
+        return nodes.WarningNode(_place(keyword), _number(percent), argument)
+
+    def unavailable(self, word: Token) -> Word:
+        return _word(word)
 
     def from_table(self, table: Token, key: Subject, default: Spec | None) -> nodes.FromTable:
         return nodes.FromTable(_word(table), key, default)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mailreeve_policyd.facts import FACTS, Door, Fact
-from mailreeve_policyd.rules.actions import VERBS
+from mailreeve_policyd.rules.verbs import VERBS
 
 _HEAD = ("| fact | type | policy daemon | milter | what it is |", "|---|---|---|---|---|")
 

@@ -37,6 +37,8 @@ def rehearse(
         {name: _set(each, sets.get(name, ()), live) for name, each in names.sets.items()},
         {name: _table(each, rows.get(name, ()), live) for name, each in names.tables.items()},
         replace(names.outside, live=live, country_of=_nowhere, asn_of=_nowhere, given=facts or {}),
+        names.texts,
+        names.language,
     )
 
 

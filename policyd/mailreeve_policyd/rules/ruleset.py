@@ -18,7 +18,6 @@ from mailreeve_policyd.judgement import (
     Pending,
     Remark,
     Step,
-    Wait,
 )
 from mailreeve_policyd.rules.actions import Decide, Note, cannot_know
 from mailreeve_policyd.rules.charging import Counter
@@ -26,10 +25,8 @@ from mailreeve_policyd.rules.logic import Test
 from mailreeve_policyd.rules.scope import is_unknown, shown
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
-from mailreeve_policyd.verdict import Action
+from mailreeve_policyd.verdict import Action, Observed
 from mailreeve_policyd.watched_files import Stamps, WatchedFiles
-
-_NO_WAIT = Wait(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +45,8 @@ class Rule:
     asks: tuple[Fact, ...]
     facts: tuple[Fact, ...]
     body: Decide | Note | Counter
+    observed: bool = False
+    """Under `observe` it is evaluated, counted and recorded, and does nothing."""
 
     @property
     def counts(self) -> bool:
@@ -140,13 +139,16 @@ class Ruleset:
             held = True if rule.condition is None else rule.condition(transaction)
             if held:
                 try:
-                    decision = _act(rule.body, transaction, position, tally)
+                    decision = _act(rule, transaction, position, tally)
                 except StoreError:  # the limit stands in a table that cannot say
                     held = None
             if held is None:
                 unknown += rule.unknown(transaction)
                 if rule.defers_unknown(on_unknown):
                     decision = cannot_know(rule.name, stage)
+                    if rule.observed:
+                        tally.remarks.append((position, _would_defer(decision)))
+                        decision = None
             if decision is not None:
                 break
         return BlockJudgement(stage, tuple(tally.pending), tuple(tally.remarks), decision)
@@ -160,18 +162,29 @@ class Ruleset:
         )
 
 
-def _act(
-    body: Decide | Note | Counter, transaction: Transaction, position: int, tally: _Tally
-) -> Decision | None:
-    if isinstance(body, Decide):
-        return body.decide(transaction, _NO_WAIT)
-    if isinstance(body, Note):
-        tally.remarks.append((position, body.remark(transaction)))
+def _act(rule: Rule, transaction: Transaction, position: int, tally: _Tally) -> Decision | None:
+    body = rule.body
+    if isinstance(body, Counter):
+        charge = body.charge(transaction)
+        if charge is not None:
+            pending = Pending(position, charge, body.consequence, body.teller, rule.observed)
+            tally.pending.append(pending)
         return None
-    charge = body.charge(transaction)
-    if charge is not None:
-        tally.pending.append(Pending(position, charge, body.consequence))
+    if rule.observed:
+        observed = body.observed(transaction, None)
+        tally.remarks.append((position, Remark(rule.name, observed=observed)))
+        return None
+    if isinstance(body, Decide):
+        return body.decide(transaction, None)
+    tally.remarks.append((position, body.remark(transaction, None)))
     return None
+
+
+def _would_defer(decision: Decision) -> Remark:
+    text = str(decision.reply) if decision.reply else None
+    return Remark(
+        decision.rule, observed=Observed(decision.rule, decision.stage, decision.action.value, text)
+    )
 
 
 def _steps(rules: Sequence[Rule], transaction: Transaction, on_unknown: OnUnknown) -> Iterable[Step]:
@@ -182,7 +195,8 @@ def _steps(rules: Sequence[Rule], transaction: Transaction, on_unknown: OnUnknow
             continue
         step = _step(rule, transaction)
         decides = isinstance(rule.body, Decide) and step.outcome is Outcome.HELD
-        decided = decides or (step.outcome is Outcome.UNKNOWN and rule.defers_unknown(on_unknown))
+        defers = step.outcome is Outcome.UNKNOWN and rule.defers_unknown(on_unknown)
+        decided = (decides or defers) and not rule.observed
         yield step
 
 

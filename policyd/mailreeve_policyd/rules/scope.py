@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.escape import escape, escape_ascii
 from mailreeve_policyd.facts import CANNOT_KNOW, FACTS, Door, Fact, FactType, FactValue
+from mailreeve_policyd.rules.language import Language
 from mailreeve_policyd.rules.lookups import Lookup, ValueT, lookup, lookup_fact
-from mailreeve_policyd.rules.nodes import Subject, Word
+from mailreeve_policyd.rules.nodes import Subject, TextNode, Word
 from mailreeve_policyd.rules.outside import Outside, bind
 from mailreeve_policyd.rules.sets import LiveSet, NamedSet
 from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
@@ -35,6 +36,9 @@ class Scope:
     sets: Mapping[str, NamedSet | LiveSet]
     tables: Mapping[str, Table | LiveTable]
     outside: Outside = _NOTHING
+    texts: Mapping[str, TextNode] = field(default_factory=dict)
+    language: Language | None = None
+    """None where the file does not say."""
 
     def fact(self, subject: Subject) -> Fact:
         """The fact that is asked, if its door knows it at this stage.

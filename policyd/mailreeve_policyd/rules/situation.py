@@ -17,14 +17,16 @@ _KEYWORDS = {
     "SET": "set", "TABLE": "table", "AT": "at", "EXPECT": "expect", "LIMIT": "limit", "PER": "per",
     "DISTINCT": "distinct", "ELSE": "else", "IF": "if", "AND": "and", "OR": "or", "NOT": "not", "IS": "is",
     "IN": "in", "HAS": "has", "UNDER": "under", "MATCHES": "matches", "WITH": "with", "WHERE": "where",
-    "AFTER": "after", "ON_UNKNOWN": "on-unknown", "ATTRIBUTE": "attribute",
+    "AFTER": "after", "ON_UNKNOWN": "on-unknown", "ATTRIBUTE": "attribute", "OBSERVE": "observe",
+    "SPOOFABLE": "spoofable", "WARN": "warn at", "ON_UNAVAILABLE": "on-unavailable", "TEXT": "text",
+    "REPLY_LANGUAGE": "reply-language",
 }  # fmt: skip
 
 _SPOKEN = {
     "LABEL": "the next rule (`name:`)", "NAME": "a word", "STRING": 'a text in quotes ("...")',
     "NUMBER": "a number", "NETWORK": "an address or network", "REGEX": "a pattern (/.../)",
     "ORDER": "`<`, `<=`, `>`, `>=`", "LBRACE": "`{`", "RBRACE": "`}`", "LPAR": "`(`", "RPAR": "`)`",
-    "LSQB": "`[`", "RSQB": "`]`", "COLON": "`:`", "COMMA": "`,`", "EQUAL": "`=`", "SLASH": "`/`",
+    "LSQB": "`[`", "RSQB": "`]`", "COLON": "`:`", "COMMA": "`,`", "EQUAL": "`=`", "SLASH": "`/`", "PERCENT": "`%`",
     "$END": "the end of the file",
 }  # fmt: skip
 
@@ -43,6 +45,11 @@ class Situation:
     previous: tuple[object, ...]
     parenthesis: int | None
     """The line of a `(` that is open."""
+
+    @property
+    def in_text(self) -> bool:
+        """Is it inside the braces of a `text`?"""
+        return self.block is not None and self.block[1].startswith("text ")
 
     @property
     def begins_line(self) -> bool:
@@ -88,9 +95,11 @@ def situation_of(error: UnexpectedInput, text: str) -> Situation:
 
 
 def _open_block(stack: list[object]) -> tuple[Place, str] | None:
-    for stage, brace in pairwise(stack):
-        if isinstance(brace, Token) and brace.type == "LBRACE" and isinstance(stage, Token):
-            return Place(stage.line or 1, stage.column or 1), str(stage)
+    """The place and the words of what a `{` opened: `at rcpt`, `text "daily-limit"`."""
+    for name, brace in pairwise(stack):
+        if isinstance(brace, Token) and brace.type == "LBRACE" and isinstance(name, Token):
+            keyword = "text" if name.type == "STRING" else "at"
+            return Place(name.line or 1, name.column or 1), f"{keyword} {name}"
     return None
 
 

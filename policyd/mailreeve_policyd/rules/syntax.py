@@ -11,9 +11,12 @@ from collections.abc import Callable
 from lark import Token, UnexpectedInput
 
 from mailreeve_policyd.rules.situation import Situation, situation_of, what_may_stand, what_stands
-from mailreeve_policyd.rules.source import Mistake, Place, nearest, quote
+from mailreeve_policyd.rules.source import Mistake, Place, nearest, one_of, quote
 
-_OPERATORS = ("is", "in", "has", "under", "matches", "and", "or", "if", "else", "not", "on-unknown")
+_OPERATORS = (
+    *("is", "in", "has", "under", "matches", "and", "or", "if", "else", "not", "on-unknown"),
+    *("spoofable", "warn", "on-unavailable", "text"),
+)
 
 _FOREIGN = (
     ("==", "write `is`"), ("!=", "write `is not`"), ("<>", "write `is not`"), ("=~", "write `matches /.../`"),
@@ -22,6 +25,9 @@ _FOREIGN = (
     ("//", "a comment begins with #"),
 )  # fmt: skip
 """What other languages write, longest first, and what this one does."""
+
+_STATEMENTS = ("set", "table", "text", "reply-language", "at", "expect")
+_SPOKEN_STATEMENTS = tuple(f"`{word}`" for word in _STATEMENTS)
 
 _CODE = re.compile(r"[0-9]+\.[0-9.]+")
 _WORDS_THEN_COLON = re.compile(r"[A-Za-z_][\w-]*(?:[ \t]+[\w-]+)+(?=[ \t]*:)")
@@ -58,14 +64,14 @@ def syntax_mistake(error: UnexpectedInput, text: str) -> Mistake:
 def _tell_open_block(here: Situation) -> Mistake | None:
     starts_statement = here.kind == "$END" or (
         here.begins_line
-        and here.word in ("at", "set", "table", "expect")
+        and here.word in ("at", "set", "table", "text", "expect", "reply-language")
         and not here.rest.strip().endswith(":")
     )
     if here.block is None or not starts_statement or not {"LABEL", "RBRACE"} & here.expected:
         return None
-    opened, stage = here.block
+    opened, words = here.block
     return here.mistake(
-        f"the block `at {stage} {{` of line {opened.line} is not closed", "a `}` is missing before this place"
+        f"the block {quote(words + ' {')} of line {opened.line} is not closed", "a `}` is missing before this place"
     )
 
 
@@ -92,6 +98,33 @@ def _tell_on_unknown(here: Situation) -> Mistake | None:
     if here.word != "on-unknown":
         return None
     return here.mistake("`on-unknown` ends a rule with a condition", "write `if CONDITION on-unknown defer`")
+
+
+def _tell_limit_parts(here: Situation) -> Mistake | None:
+    if here.word not in ("spoofable", "warn", "on-unavailable", "on", "unavailable") or not here.may_end_rule:
+        return None
+    hint = "write `limit ... per KEY spoofable warn at 80% else ACTION on-unavailable WORD if CONDITION`"
+    return here.mistake(f"{quote(here.word)} is a part of a limit, and they have one order", hint)
+
+
+def _tell_percent(here: Situation) -> Mistake | None:
+    if here.expected == {"PERCENT"}:
+        return here.mistake("a limit warns at a share of its maximum", "write `warn at 80%`")
+    if here.previous and getattr(here.previous[-1], "type", "") == "WARN":
+        return here.mistake(f"unexpected {what_stands(here)} after `warn`", "write `warn at 80%`")
+    return None
+
+
+def _tell_wordings(here: Situation) -> Mistake | None:
+    if not here.in_text or here.block is None:
+        return None
+    begun = here.previous[-1] if here.previous else None
+    if isinstance(begun, Token) and begun.value in ("at", "set", "table", "expect"):
+        at, (opened, words) = Place(begun.line or 1, begun.column or 1), here.block
+        problem = f"the block {quote(words + ' {')} of line {opened.line} is not closed"
+        return Mistake(at, problem, "a `}` is missing before this place")
+    hint = 'write `text "daily-limit" { en "..." de "..." }`'
+    return here.mistake(f"unexpected {what_stands(here)} in a text of several languages", hint)
 
 
 def _tell_late_if(here: Situation) -> Mistake | None:
@@ -146,15 +179,12 @@ def _tell_number(here: Situation) -> Mistake | None:
     return here.mistake(f"{quote(match.group())} is no number", hint)
 
 
-def _tell_later(here: Situation) -> Mistake | None:
-    if here.word != "observe" or not here.may_end_rule:
-        return None
-    return here.mistake("`observe` is not yet supported", "try a rule with `warn` first")
-
-
 def _tell_brace(here: Situation) -> Mistake | None:
     if here.expected != {"LBRACE"}:
         return None
+    if getattr(here.previous[0], "type", "") == "TEXT":
+        hint = 'write `text "daily-limit" { en "..." de "..." }`'
+        return here.mistake("the languages of a text stand in braces", hint)
     return here.mistake("the rules of a block stand in braces", "write `at STAGE {`")
 
 
@@ -165,8 +195,8 @@ def _tell_outside(here: Situation) -> Mistake | None:
         return here.mistake("this `}` closes nothing", "each `at STAGE {` has one `}`")
     if re.match(r"[\w-]+[ \t]*:", here.rest):
         return here.mistake("a rule stands outside a block", "write it inside `at STAGE { ... }`")
-    near = nearest(here.word, ("set", "table", "at", "expect"))
-    hint = f"did you mean `{near}`?" if near else "here may stand `set`, `table`, `at` or `expect`"
+    near = nearest(here.word, _STATEMENTS)
+    hint = f"did you mean `{near}`?" if near else f"here may stand {one_of(_SPOKEN_STATEMENTS)}"
     return here.mistake(f"unexpected {quote(here.word)}", hint)
 
 
@@ -185,6 +215,9 @@ def _tell_not_in(here: Situation) -> Mistake | None:
 def _tell_missing_colon(here: Situation) -> Mistake | None:
     if not here.may_end_rule or here.kind != "NAME":
         return None
+    if getattr(here.previous[-1], "value", "") == "observe":
+        right = "write `observe NAME: ACTION`"
+        return here.mistake("`observe` stands before the name of a rule", right)
     several = _WORDS_THEN_COLON.match(here.rest)
     if several and here.begins_line:
         name = "-".join(several.group().split())
@@ -253,10 +286,12 @@ _TELLERS: tuple[Callable[[Situation], Mistake | None], ...] = (
     _tell_end,
     _tell_bare_entry,
     _tell_open_parenthesis,
+    _tell_wordings,
     _tell_number,
-    _tell_later,
     _tell_brace,
     _tell_condition_first,
+    _tell_limit_parts,
+    _tell_percent,
     _tell_else,
     _tell_on_unknown,
     _tell_late_if,

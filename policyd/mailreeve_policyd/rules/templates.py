@@ -10,10 +10,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
 from itertools import pairwise
 
 from mailreeve_policyd.escape import ELLIPSIS
 from mailreeve_policyd.facts import FACTS, Fact
+from mailreeve_policyd.judgement import Exceeded
+from mailreeve_policyd.limits import Charge, Usage
 from mailreeve_policyd.rules.nodes import Subject, Text, Word
 from mailreeve_policyd.rules.scope import Scope, shown
 from mailreeve_policyd.rules.source import Mistake, Place, quote, suggest
@@ -28,6 +31,9 @@ RETRY_AFTER_SECONDS = "retry_after_seconds"
 WAITS = frozenset((RETRY_AFTER, RETRY_AFTER_SECONDS))
 """Names that only the text of a limit's `else` may use."""
 
+STANDING = frozenset(("used", "maximum", "period"))
+"""Names that only the texts of a limit may use: `else` and `warn at`."""
+
 # literal brace | {name} | a brace that is neither
 _PART = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
 
@@ -37,11 +43,38 @@ _FROM_TABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)\[([a-z_]+)\]\Z")
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
+class Allowed(Enum):
+    """What may stand in a text beside facts, and whether it must be ASCII."""
+
+    REPLY = "reply"
+    """Goes over the wire: ASCII (RFC 5321 section 4.2), facts alone."""
+    LIMIT_REPLY = "limit reply"
+    """The same of a limit's `else`: waits and standing, too."""
+    NOTICE = "notice"
+    """For people: any printable text."""
+    LIMIT_NOTICE = "limit notice"
+    LIMIT_WARNING = "limit warning"
+    """Nothing is refused yet: no waits."""
+
+    @property
+    def is_ascii(self) -> bool:
+        """Must it be ASCII?"""
+        return self in (Allowed.REPLY, Allowed.LIMIT_REPLY)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that are no facts."""
+        if self in (Allowed.LIMIT_REPLY, Allowed.LIMIT_NOTICE):
+            return WAITS | STANDING
+        return STANDING if self is Allowed.LIMIT_WARNING else frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A text in parts: literal, a fact, or (as `_Wait`) a name of WAITS."""
+    """A text in parts: literal, a fact, or (as `_Value`) a name of WAITS or STANDING."""
 
-    parts: tuple[str | Fact | _Wait, ...]
+    parts: tuple[str | Fact | _Value, ...]
+    is_ascii: bool = True
 
     @property
     def facts(self) -> tuple[Fact, ...]:
@@ -51,35 +84,34 @@ class Template:
     @property
     def tells_wait(self) -> bool:
         """Does it say how long to wait?"""
-        return any(isinstance(part, _Wait) for part in self.parts)
+        return any(isinstance(part, _Value) and part.name in WAITS for part in self.parts)
 
-    def render(self, transaction: Transaction, waits: Mapping[str, str] | None = None) -> str:
-        """One line of printable ASCII of at most MAX_TEXT characters."""
-        text = "".join(_render(part, transaction, waits or {}) for part in self.parts)
+    def render(self, transaction: Transaction, values: Mapping[str, str] | None = None) -> str:
+        """One printable line of at most MAX_TEXT characters, in ASCII where that is asked."""
+        text = "".join([self._render(part, transaction, values or {}) for part in self.parts])
         return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - len(ELLIPSIS)] + ELLIPSIS
+
+    def _render(self, part: str | Fact | _Value, transaction: Transaction, values: Mapping[str, str]) -> str:
+        if isinstance(part, str):
+            return part
+        if isinstance(part, Fact):
+            return shown(part, transaction, ascii_only=self.is_ascii)
+        return values.get(part.name, "a while")
 
 
 @dataclass(frozen=True, slots=True)
-class _Wait:
+class _Value:
     name: str
 
 
-def _render(part: str | Fact | _Wait, transaction: Transaction, waits: Mapping[str, str]) -> str:
-    if isinstance(part, str):
-        return part
-    if isinstance(part, Fact):
-        return shown(part, transaction, ascii_only=True)
-    return waits.get(part.name, "a while")
-
-
-def compile_template(text: Text, scope: Scope, offset: int = 0, with_waits: bool = False) -> Template:
+def compile_template(text: Text, scope: Scope, allowed: Allowed = Allowed.REPLY, offset: int = 0) -> Template:
     """The text of an action, from its character `offset` on.
 
     Raises:
         Mistake: a name in braces is no fact that is known here, or the text is no ASCII or too long.
     """
     wanted = text.text[offset:]
-    if not wanted.isascii() or not wanted.isprintable():
+    if not wanted.isprintable() or (allowed.is_ascii and not wanted.isascii()):
         hint = "a reply and a header field are ASCII (RFC 5321 section 4.2)"
         raise Mistake(text.at, "this text holds a character that is no printable ASCII", hint)
     if len(wanted) > MAX_TEXT:
@@ -88,12 +120,12 @@ def compile_template(text: Text, scope: Scope, offset: int = 0, with_waits: bool
     column = text.at.column + 1 + offset  # after the quote
     for part in _PART.split(wanted):
         if part:
-            parts.append(_compile(part, Place(text.at.line, column), scope, with_waits))
+            parts.append(_compile(part, Place(text.at.line, column), scope, allowed))
         column += len(part)
-    return Template(tuple(parts))
+    return Template(tuple(parts), allowed.is_ascii)
 
 
-def _compile(part: str, at: Place, scope: Scope, with_waits: bool) -> str | Fact | _Wait:
+def _compile(part: str, at: Place, scope: Scope, allowed: Allowed) -> str | Fact | _Value:
     if part in ("{{", "}}"):
         return part[0]
     if part in ("{", "}"):
@@ -101,22 +133,29 @@ def _compile(part: str, at: Place, scope: Scope, with_waits: bool) -> str | Fact
     if not part.startswith("{"):
         return part
     name = part[1:-1]
-    if name in WAITS:
-        if with_waits:
-            return _Wait(name)
+    if name in allowed.names:
+        return _Value(name)
+    if name in WAITS or name in STANDING:
         raise Mistake(at, f"{quote(part)} stands only in the text of a limit", "write it after `else`")
     if table := _FROM_TABLE.match(name):
         return scope.fact(Subject(at, table[2], table=Word(at, table[1])))
     if name not in FACTS:
-        raise Mistake(at, f"unknown name {quote(part)} in a text", suggest(name, [*FACTS, *WAITS]))
+        raise Mistake(at, f"unknown name {quote(part)} in a text", suggest(name, [*FACTS, *WAITS, *STANDING]))
     return scope.fact(Subject(at, name))
 
 
-def waits_of(wait: timedelta | None) -> Mapping[str, str]:
-    """What WAITS are in a text."""
+def values_of(exceeded: Exceeded) -> Mapping[str, str]:
+    """What WAITS and STANDING are in a text."""
+    standing, wait = usage_values(exceeded.charge, exceeded.usage), exceeded.longest
     if wait is None:
-        return {}
-    return {RETRY_AFTER: spoken(wait), RETRY_AFTER_SECONDS: str(_whole_seconds(wait))}
+        return standing
+    return {**standing, RETRY_AFTER: spoken(wait), RETRY_AFTER_SECONDS: str(_whole_seconds(wait))}
+
+
+def usage_values(charge: Charge, usage: Usage) -> Mapping[str, str]:
+    """What STANDING is in a text."""
+    period = spoken(charge.limit.period)
+    return {"used": str(usage.used), "maximum": str(usage.maximum), "period": period}
 
 
 def _whole_seconds(wait: timedelta) -> int:
