@@ -6,11 +6,13 @@ Knows no rules language and no store.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Protocol
+
+import msgspec
 
 from mailreeve_policyd.errors import StoreError
 
@@ -28,6 +30,12 @@ KEY_OCTETS = 16
 SUBJECT_OCTETS = 8
 
 MARK_OCTETS = 8
+
+REMEMBERED_KEYS = 8192
+"""Keys that were made lately: those of some thousand busy logins, in about two megabytes."""
+
+REMEMBERED_MEMBERS = 256
+"""Values that were hashed lately: several limits mark one request alike."""
 
 
 class Unit(Enum):
@@ -52,8 +60,7 @@ class OnUnavailable(Enum):
     """What it applies to is deferred."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True, gc=False):
     """At most `maximum` units in any window of `period` (whole seconds, 1 s to 31 days)."""
 
     maximum: int
@@ -61,8 +68,7 @@ class Limit:
     period: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True, gc=False):  # as the values of transaction.py
     """One limit that applies to a transaction.
 
     `key` comes from `limit_key`; two limits never share one. `amount` is in the limit's unit (for
@@ -83,8 +89,7 @@ class Charge:
     on_unavailable: OnUnavailable | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False, eq=False):
     """A store's answer to one charge.
 
     `used` is what the window holds after this call. `retry_after` is None unless `exceeded`: how long
@@ -99,7 +104,18 @@ class Usage:
     exceeded: bool
     retry_after: timedelta | None = None
     degraded: bool = False
-    added: int = field(default=0, compare=False)
+    added: int = 0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Usage):
+            return NotImplemented
+        return self._standing() == other._standing()
+
+    def __hash__(self) -> int:
+        return hash(self._standing())
+
+    def _standing(self) -> tuple[object, ...]:
+        return self.used, self.maximum, self.exceeded, self.retry_after, self.degraded
 
     def has_reached(self, mark: int) -> bool:
         """Did this call take the counter from below `mark` to it or above?"""
@@ -160,23 +176,26 @@ class LimitKeys:
 
     def __init__(self, rule: str) -> None:
         self._rule = rule
-        self._begun: dict[tuple[Unit, timedelta], blake2b] = {}
+        self._begun: dict[tuple[Unit, timedelta], bytes] = {}
 
     def key(self, limit: Limit, parts: Iterable[str]) -> bytes:
         """`limit_key` of this rule."""
         begun = self._begun.get((limit.unit, limit.period))
         if begun is None:
             begun = self._begin(limit)
-        counted_by = b"".join([_framed(part) for part in parts])
-        digest = begun.copy()
-        digest.update(counted_by)
-        return blake2b(counted_by, digest_size=SUBJECT_OCTETS).digest() + digest.digest()
+        return _key(begun, tuple(parts))
 
-    def _begin(self, limit: Limit) -> blake2b:
+    def _begin(self, limit: Limit) -> bytes:
         period = str(int(limit.period.total_seconds()))
         common = b"".join(map(_framed, (self._rule, limit.unit.value, period)))
-        digest = blake2b(common, digest_size=KEY_OCTETS - SUBJECT_OCTETS)
-        return self._begun.setdefault((limit.unit, limit.period), digest)
+        return self._begun.setdefault((limit.unit, limit.period), common)
+
+
+@lru_cache(maxsize=REMEMBERED_KEYS)
+def _key(common: bytes, parts: tuple[str, ...]) -> bytes:
+    counted_by = b"".join([_framed(part) for part in parts])
+    digest = blake2b(common + counted_by, digest_size=KEY_OCTETS - SUBJECT_OCTETS)
+    return blake2b(counted_by, digest_size=SUBJECT_OCTETS).digest() + digest.digest()
 
 
 def limit_key(rule: str, limit: Limit, parts: Iterable[str]) -> bytes:
@@ -197,6 +216,7 @@ def _framed(part: str) -> bytes:
     return len(raw).to_bytes(4, "big") + raw
 
 
+@lru_cache(maxsize=REMEMBERED_MEMBERS)
 def member_hash(value: str) -> bytes:
     """8 bytes for one value of a `distinct` limit, or for a mark: 10,000 values collide once in 10^11."""
     return blake2b(value.encode("utf-8", "surrogateescape"), digest_size=MARK_OCTETS).digest()

@@ -7,9 +7,9 @@ Knows no store. limits.lua does the same inside Redis.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from mailreeve_policyd.limits import Charge, Usage
 from mailreeve_policyd.limits_window import (
@@ -96,19 +96,21 @@ class CountedWindow:
 class Judgement(Generic[W]):
     """What a call comes to: whether it charges, and what it then writes."""
 
-    usages: tuple[Usage, ...] = ()
-    refused: bool = False
-    windows: dict[bytes, W] = field(default_factory=dict)
-    marks: set[tuple[bytes, bytes]] = field(default_factory=set)
+    usages: tuple[Usage, ...]
+    refused: bool
+    windows: dict[bytes, W]
+    marks: set[tuple[bytes, bytes]]
     """(key, mark) of each charge that is counted for the first time."""
 
 
-@dataclass(slots=True)
-class _Answer:
-    window: Window
-    maximum: int
-    exceeded: bool = False
-    retry_after: timedelta | None = None
+class _Answer(NamedTuple):
+    """To one charge."""
+
+    exceeded: bool
+    retry_after: timedelta | None
+
+
+_PASSES = _Answer(exceeded=False, retry_after=None)
 
 
 def judge(
@@ -121,17 +123,23 @@ def judge(
 
     `now` is in microseconds. `window_of` is asked once a key, `is_marked` once a key and mark.
     """
-    judgement: Judgement[W] = Judgement()  # not Judgement[W](): that costs a microsecond
+    windows: dict[bytes, W] = {}
+    marks: set[tuple[bytes, bytes]] = set()
     answers = []
+    refused = False
     for charge in charges:
-        window = judgement.windows.get(charge.key)
+        window = windows.get(charge.key)
         if window is None:
-            window = judgement.windows[charge.key] = window_of(charge)
-        answer = _judge_one(charge, window, now, judgement.marks, is_marked)
-        judgement.refused |= answer.exceeded and charge.refuses
+            window = windows[charge.key] = window_of(charge)
+        answer = _judge_one(charge, window, now, marks, is_marked)
+        if answer.exceeded and charge.refuses:
+            refused = True
         answers.append(answer)
-    judgement.usages = tuple([_usage(answer, judgement.refused) for answer in answers])
-    return judgement
+    usages = [
+        _usage(charge, windows[charge.key], answer, refused)
+        for charge, answer in zip(charges, answers, strict=True)
+    ]
+    return Judgement(tuple(usages), refused, windows, marks)
 
 
 def _judge_one(
@@ -143,24 +151,22 @@ def _judge_one(
 ) -> _Answer:
     if charge.amount < 0:
         raise ValueError(f"an amount of {charge.amount}")
-    answer = _Answer(window, charge.limit.maximum)
     mark = None if charge.mark is None else (charge.key, charge.mark)
     if mark is not None and (mark in marks or is_marked(*mark)):
-        return answer
+        return _PASSES
     maximum = min(charge.limit.maximum, MAX_UNITS)
     surplus = window.held + window.added + window.weight(charge) - maximum
     if surplus <= 0:
         window.add(charge)
         if mark is not None:
             marks.add(mark)
-        return answer
-    answer.exceeded = True
-    if window.asked(charge) <= maximum:
-        answer.retry_after = timedelta(microseconds=window.frees(charge, surplus) - now)
-    return answer
+        return _PASSES
+    if window.asked(charge) > maximum:
+        return _Answer(exceeded=True, retry_after=None)
+    wait = timedelta(microseconds=window.frees(charge, surplus) - now)
+    return _Answer(exceeded=True, retry_after=wait)
 
 
-def _usage(answer: _Answer, refused: bool) -> Usage:
-    window = answer.window
+def _usage(charge: Charge, window: Window, answer: _Answer, refused: bool) -> Usage:
     added = 0 if refused else window.added
-    return Usage(window.held + added, answer.maximum, answer.exceeded, answer.retry_after, added=added)
+    return Usage(window.held + added, charge.limit.maximum, answer.exceeded, answer.retry_after, added=added)

@@ -13,6 +13,7 @@ from mailreeve_policyd.limits import Charge, Charged, Unit, Usage, charge_one_by
 from mailreeve_policyd.limits_judge import CountedWindow, Judgement, judge
 from mailreeve_policyd.limits_window import (
     MICROSECONDS,
+    NO_BUCKETS,
     Buckets,
     microseconds,
     period_seconds,
@@ -88,13 +89,16 @@ class MemoryStore:
         }
 
 
+_NOTHING = (0, NO_BUCKETS)
+
+
 class _Counter(CountedWindow):
     """A key that counts messages, recipients or bytes (limits_judge.Window)."""
 
     __slots__ = ("_kept", "_key")
 
     def __init__(self, kept: dict[bytes, tuple[int, Buckets]], charge: Charge, now: int) -> None:
-        super().__init__(charge, now, kept.get(charge.key, (0, []))[1])
+        super().__init__(charge, now, kept.get(charge.key, _NOTHING)[1])
         self._kept = kept
         self._key = charge.key
 

@@ -10,9 +10,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.escape import escape

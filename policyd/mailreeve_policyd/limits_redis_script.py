@@ -6,11 +6,13 @@ Knows the calling convention of limits.lua, which does the counting. Knows no se
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha1
 from importlib.resources import files
 from typing import Literal
+
+from msgspec.structs import replace
 
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.limits import SUBJECT_OCTETS, Charge, Unit, Usage

@@ -15,6 +15,7 @@ from mailreeve_policyd.limits import KEY_OCTETS, SUBJECT_OCTETS, Charge, Unit, U
 from mailreeve_policyd.limits_judge import CountedWindow, judge
 from mailreeve_policyd.limits_window import (
     MICROSECONDS,
+    NO_BUCKETS,
     Buckets,
     period_seconds,
 )
@@ -43,7 +44,7 @@ class Batch:
             for window in judgement.windows.values():
                 window.write()
             for key, mark in judgement.marks:
-                self._mark(key, mark).add(key)
+                self._marks[key[:SUBJECT_OCTETS], mark].add(key)
         return judgement.usages
 
     def usage(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
@@ -61,7 +62,7 @@ class Batch:
         found = self._buckets.get(key)
         if found is None:
             packed = self._content(key)
-            found = self._buckets[key] = unpack_buckets(packed) if packed is not None else []
+            found = self._buckets[key] = unpack_buckets(packed) if packed is not None else NO_BUCKETS
         return found
 
     def set_buckets(self, key: bytes, buckets: Buckets, ends: int) -> None:
@@ -218,17 +219,18 @@ def unpack_counted(packed: bytes) -> Iterator[tuple[bytes, int]]:
     return _COUNTED.iter_unpack(packed)
 
 
+_NEWEST = Struct("<q")
+
+
 @lru_cache(maxsize=128)
-def _layout(count: int) -> Struct:
-    """The newest bucket (8 bytes), the age of each before it (1 byte), the units of each (8 bytes)."""
-    return Struct(f"<q{count}B{count}Q")
+def _units(count: int) -> Struct:
+    return Struct(f"<{count}Q")
 
 
 def pack_buckets(buckets: Buckets) -> bytes:
-    """A counter as bytes; it must not be empty."""
-    newest = buckets[-1][0]
-    ages = [newest - bucket for bucket, _ in buckets]
-    return _layout(len(buckets)).pack(newest, *ages, *[units for _, units in buckets])
+    """A counter as bytes: the newest bucket (8), the age of each (1), the units of each (8)."""
+    units = buckets.units
+    return _NEWEST.pack(buckets.newest) + buckets.ages + _units(len(units)).pack(*units)
 
 
 def unpack_buckets(packed: bytes) -> Buckets:
@@ -240,5 +242,5 @@ def unpack_buckets(packed: bytes) -> Buckets:
     count, rest = divmod(len(packed) - 8, 9)
     if count < 1 or rest:
         raise sqlite3.DatabaseError(f"a counter of {len(packed)} bytes")
-    newest, *fields = _layout(count).unpack(packed)
-    return [(newest - age, units) for age, units in zip(fields[:count], fields[count:], strict=True)]
+    (newest,) = _NEWEST.unpack_from(packed)
+    return Buckets(newest, packed[8 : 8 + count], _units(count).unpack_from(packed, 8 + count))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.limits_sqlite import SqliteStore
 from mailreeve_policyd.limits_sqlite_batch import pack_buckets, unpack_buckets
+from mailreeve_policyd.limits_window import Buckets
 from tests.policyd.hammer import answers, go, start, used
 from tests.policyd.limit_stores import SECOND, HandClock, charge_of, fresh_key, messages
 
@@ -151,12 +152,12 @@ def test_a_live_key_takes_less_than_200_bytes(file: Path) -> None:
 
 
 buckets = st.dictionaries(st.integers(0, 60), st.integers(1, 2**53), min_size=1).map(
-    lambda ages: sorted((10**11 - age, units) for age, units in ages.items())
+    lambda units: Buckets(10**11, bytes(sorted(units, reverse=True)), tuple(units.values()))
 )
 
 
 @given(buckets)
-def test_packing_buckets_loses_nothing(packed: list[tuple[int, int]]) -> None:
+def test_packing_buckets_loses_nothing(packed: Buckets) -> None:
     """Any counter reads back as it was written."""
     assert unpack_buckets(pack_buckets(packed)) == packed
 
@@ -165,4 +166,4 @@ def test_packing_buckets_loses_nothing(packed: list[tuple[int, int]]) -> None:
 def test_any_bytes_unpack_or_are_damage(raw: bytes) -> None:
     """A damaged counter raises what the store turns into an outage, and nothing else."""
     with suppress(sqlite3.DatabaseError):
-        assert all(isinstance(units, int) for _, units in unpack_buckets(raw))
+        assert all(isinstance(units, int) for _, units in unpack_buckets(raw).pairs)
