@@ -156,12 +156,16 @@ def parse_seal(tags: Mapping[str, str]) -> ArcSeal:
 def parse_message_signature(tags: Mapping[str, str]) -> DkimSignature:
     """The tags of an ARC-Message-Signature as the DKIM signature that it is but for v= and i= (4.1.2).
 
+    A sealer should sign no ARC field, but results and message signatures do no harm and were signed by
+    those who followed the drafts; section 5.2 has no step that refuses them. ARC-Seal is the exception: the
+    set's own is made afterwards.
+
     Raises:
-        ProtocolError: as dkim.signature.parse_signature, or it signs ARC fields.
+        ProtocolError: as dkim.signature.parse_signature, or it signs ARC-Seal.
     """
     signature = parse_signature({**{name: tags[name] for name in tags if name != "i"}, "v": "1"})
-    if not _KINDS.keys().isdisjoint(signature.signed_names):
-        raise ProtocolError("it signs ARC fields (h=)")
+    if Kind.SEAL.field_name.lower() in signature.signed_names:
+        raise ProtocolError("it signs ARC-Seal (h=)")
     return signature
 
 

@@ -159,10 +159,12 @@ class _Judge:
         key = self.keys.lookup(signature)
         if isinstance(key, Finding):
             return key
+        own = self.chain.sets[instance - 1].message_signature
         digest = self.header.digest(
             signature.signed_names,
             signature.header_canonicalization,
-            _unsigned(self.chain.sets[instance - 1].message_signature),
+            _unsigned(own),
+            leave_out=self.header.position_of(own),
         )
         return judge_octets(signature, self.bodies.of(signature.body_form), digest, key.public_key)
 

@@ -40,6 +40,11 @@ class SignedHeader:
         """How many fields of this lower-case name there are."""
         return len(self.places.get(name, ()))
 
+    def position_of(self, field: HeaderField) -> int | None:
+        """Where this very field stands, not one that is equal; None if it is not among them."""
+        places = self.places.get(canonical_name(field.name), ())
+        return next((place for place in places if self._fields[place] is field), None)
+
     def select(self, names: Sequence[bytes], leave_out: int | None = None) -> list[int]:
         """The positions that lower-case `names` mean, in their order; a name beyond the last one is nothing.
 
