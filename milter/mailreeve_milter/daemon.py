@@ -129,6 +129,7 @@ def surroundings_of(loaded: Loaded, policy: Decider, audit: AuditLog) -> Surroun
         {stage: loaded.ruleset.needs((stage,)) for stage in stages},
         frozenset(stage for stage in stages if loaded.ruleset.waits(stage)),
         resolver.never_wait_in,
+        dns_statistics=resolver.statistics,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from mailreeve_milter.examination import Examiner
 from mailreeve_policyd.audit import AuditLog
+from mailreeve_policyd.resolver_statistics import DnsStatistics
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Verdict
@@ -39,6 +40,7 @@ class Surroundings:
     `needs` names, by stage, what of the envelope's evidence (spf, spf_helo, iprev) its rules ask.
     `counting` are the stages whose rules count: there the limit store may make who decides wait.
     `never_wait_in` makes questions to DNS raise NotAtHandError in a thread, where they would have to wait.
+    `dns_statistics` tells what the resolver of this process did so far.
     """
 
     stages: frozenset[Stage]
@@ -50,3 +52,4 @@ class Surroundings:
     counting: frozenset[Stage] = frozenset()
     never_wait_in: Callable[[int], None] = lambda _thread: None
     stopwatch: Callable[[], float] = time.perf_counter
+    dns_statistics: Callable[[], DnsStatistics] = DnsStatistics

@@ -24,6 +24,7 @@ from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.errors import ConfigError, ResolverError
 from mailreeve_policyd.resolver import Answer, MxRecord, NotAtHandError, Resolver, parse_name
 from mailreeve_policyd.resolver_cache import AnswerCache, Clock, Key, Remembered
+from mailreeve_policyd.resolver_statistics import Counters, DnsStatistics
 from mailreeve_policyd.transaction import IPAddress
 
 DNS_PORT = 53
@@ -98,21 +99,6 @@ def open_resolver(configuration: Configuration) -> DnsResolver:
         ) from error
 
 
-@dataclass(slots=True)
-class Statistics:
-    """What was done since the start: every question is a hit, shared with who asked already, or asked.
-
-    `failed` are those asked in vain, `waited` the seconds that asking took. Threads count without a lock:
-    under load a few are missing.
-    """
-
-    hits: int = 0
-    shared: int = 0
-    asked: int = 0
-    failed: int = 0
-    waited: float = 0.0
-
-
 class _Lookups(ABC):
     """The methods of a Resolver, by way of one."""
 
@@ -159,11 +145,12 @@ class DnsResolver(_Lookups):
         cache_entries: int = 20_000,
         clock: Clock = time.monotonic,
     ) -> None:
+        self._counters = Counters()
         self._stub = dns.resolver.Resolver(configure=not servers)
-        if servers:
-            self._stub.nameservers = [
-                dns.nameserver.Do53Nameserver(str(server.address), server.port) for server in servers
-            ]
+        addresses = [(str(server.address), server.port) for server in servers]
+        self._stub.nameservers = [
+            _CountedServer(*address, self._counters) for address in addresses or _servers_of(self._stub)
+        ]
         self._stub.use_edns(0, payload=UDP_PAYLOAD_OCTETS)
         self._stub.timeout = min(TRY_SECONDS, timeout / len(self._stub.nameservers))
         self._timeout = timeout
@@ -172,12 +159,10 @@ class DnsResolver(_Lookups):
         self._under_way: dict[Key, Future[Answer[Any]]] = {}
         self._lock = threading.Lock()
         self._never_waiting: frozenset[int] = frozenset()
-        self.statistics = Statistics()
 
-    @property
-    def remembered(self) -> int:
-        """How many answers are held."""
-        return len(self._cache)
+    def statistics(self) -> DnsStatistics:
+        """What was done so far."""
+        return self._counters.snapshot(len(self._cache))
 
     def never_wait_in(self, thread: int) -> None:
         """From now on this thread (as threading.get_ident) gets what is remembered, or NotAtHandError."""
@@ -197,7 +182,7 @@ class DnsResolver(_Lookups):
         """
         remembered = self._cache.get((name, rdtype))  # most names come as they are remembered
         if remembered is not None:
-            self.statistics.hits += 1
+            self._counters.hits += 1
             return remembered.unwrap()
         asked = parse_name(name)
         if asked is None:
@@ -215,7 +200,7 @@ class DnsResolver(_Lookups):
         """From memory, with those who ask already, or first. None: who asked before us had less time."""
         remembered = self._cache.get(key)
         if remembered is not None:
-            self.statistics.hits += 1
+            self._counters.hits += 1
             return remembered.unwrap()
         if threading.get_ident() in self._never_waiting:
             raise NotAtHandError
@@ -226,7 +211,7 @@ class DnsResolver(_Lookups):
                 self._under_way[key] = mine
         if pending is None:
             return self._ask_for_all(key, convert, deadline, mine)
-        self.statistics.shared += 1
+        self._counters.shared += 1
         return self._wait(pending, deadline)
 
     def _wait(self, pending: Future[Answer[Any]], deadline: float) -> Answer[Any] | None:
@@ -242,14 +227,13 @@ class DnsResolver(_Lookups):
     def _ask_for_all(
         self, key: Key, convert: Convert[RecordT], deadline: float, mine: Future[Answer[Any]]
     ) -> Answer[RecordT]:
-        self.statistics.asked += 1
+        self._counters.asked += 1
         started = self._clock()
         try:
             answer = self._ask(key, convert, deadline)
             self._cache.put(key, Remembered(answer))
             mine.set_result(answer)
         except ResolverError as error:
-            self.statistics.failed += 1
             if not isinstance(error, _HurriedError):
                 self._cache.put(key, Remembered(str(error)))
             mine.set_exception(error)
@@ -258,7 +242,7 @@ class DnsResolver(_Lookups):
             mine.set_exception(ResolverError("the question could not be asked"))
             raise
         finally:
-            self.statistics.waited += self._clock() - started
+            self._counters.waited += self._clock() - started
             with self._lock:
                 del self._under_way[key]
         return answer
@@ -273,9 +257,11 @@ class DnsResolver(_Lookups):
         except dns.resolver.NXDOMAIN as error:
             return Answer((), exists=False, ttl=_negative_ttl(error))
         except dns.resolver.LifetimeTimeout:
+            self._counters.timeouts += 1
             kind = _HurriedError if seconds < self._timeout / 2 else ResolverError
             raise kind(f"{rdtype} of {name}: no answer in time") from None
         except (dns.exception.DNSException, OSError) as error:
+            self._counters.errors += 1
             raise ResolverError(f"{rdtype} of {name}: {type(error).__name__}") from error
         self._prefer(found.nameserver, found.port)
         rdatas = list(found.rrset)[:MAX_RECORDS] if found.rrset is not None else []
@@ -361,6 +347,33 @@ def with_budget(resolver: Resolver, seconds: float) -> BudgetResolver:
 
 class _HurriedError(ResolverError):
     """The asker had little time left and says nothing about the server: others go on asking."""
+
+
+class _CountedServer(dns.nameserver.Do53Nameserver):
+    """A name server for which it is counted how often the answer did not fit a datagram."""
+
+    def __init__(self, address: str, port: int, counters: Counters) -> None:
+        super().__init__(address, port)
+        self._counters = counters
+
+    def query(
+        self,
+        request: dns.message.QueryMessage,
+        timeout: float,
+        source: str | None,
+        source_port: int,
+        max_size: bool,
+        *options: bool,
+        **named_options: bool,
+    ) -> dns.message.Message:
+        """As that of dnspython, which asks by TCP where `max_size` is true."""
+        self._counters.over_tcp += max_size
+        return super().query(request, timeout, source, source_port, max_size, *options, **named_options)
+
+
+def _servers_of(stub: dns.resolver.Resolver) -> list[tuple[str, int]]:
+    """Those of the system's configuration, which are addresses."""
+    return [(str(address), stub.port) for address in stub.nameservers]
 
 
 def _is_at(server: str | dns.nameserver.Nameserver, address: str | None, port: int | None) -> bool:

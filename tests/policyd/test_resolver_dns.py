@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -154,16 +155,32 @@ def test_statistics_tell_what_was_done(server: DnsServer) -> None:
     with pytest.raises(ResolverError):
         resolver.lookup_a("b.example.org")
 
-    found = resolver.statistics
-    assert (found.hits, found.shared, found.asked, found.failed) == (1, 0, 2, 1)
-    assert found.waited >= 0.1
-    assert resolver.remembered == 2
+    found = resolver.statistics()
+    assert (found.hits, found.shared, found.asked) == (1, 0, 2)
+    assert (found.timeouts, found.errors, found.over_tcp) == (0, 1, 0)
+    assert found.waited_seconds >= 0.1
+    assert found.remembered == 2
+
+
+def test_statistics_tell_why_a_question_was_asked_in_vain(server: DnsServer) -> None:
+    """A server that is silent is another trouble than one that refuses."""
+    server.fail("a.example.org", SILENT)
+    server.fail("b.example.org", SERVFAIL)
+    resolver = resolver_for(server, timeout=0.2)
+    for name in ("a.example.org", "b.example.org", "nowhere.example.org"):
+        with suppress(ResolverError):
+            resolver.lookup_a(name)
+
+    found = resolver.statistics()
+    assert (found.asked, found.timeouts, found.errors) == (3, 1, 1)
 
 
 def test_a_truncated_answer_is_asked_again_by_tcp(server: DnsServer) -> None:
     """An answer that does not fit a datagram comes whole."""
-    assert resolver_for(server).lookup_txt("long.example.org").records == (b"x" * 2000,)
+    resolver = resolver_for(server)
+    assert resolver.lookup_txt("long.example.org").records == (b"x" * 2000,)
     assert [query.tcp for query in server.queries] == [False, True]
+    assert (resolver.statistics().asked, resolver.statistics().over_tcp) == (1, 1)
 
 
 def test_answers_are_remembered(server: DnsServer) -> None:
@@ -179,7 +196,7 @@ def test_answers_are_remembered(server: DnsServer) -> None:
         resolver.lookup_txt(name)
 
     assert server.count() == 3
-    assert (resolver.statistics.hits, resolver.statistics.asked) == (2, 3)
+    assert (resolver.statistics().hits, resolver.statistics().asked) == (2, 3)
 
 
 def test_a_failure_is_remembered_for_a_moment(server: DnsServer) -> None:
