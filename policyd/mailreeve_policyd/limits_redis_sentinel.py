@@ -96,19 +96,20 @@ class SentinelServer:
 
     def _ask(self) -> Address:
         """Where the master is, by the first Sentinel that knows. With the lock."""
-        last: StoreError | None = None
+        trouble: StoreError | None = None
         for sentinel in tuple(self._sentinels):
             try:
                 told = sentinel.execute_command(_QUESTION, self._master)  # type: ignore[no-untyped-call]  # has no types
                 address = _parse_address(told)
             except (redis.RedisError, OSError) as error:
-                last = store_error(error)
-            else:
-                if address is not None:
-                    self._sentinels.remove(sentinel)
-                    self._sentinels.insert(0, sentinel)
-                    return address
-        raise last or StoreError("Redis: no Sentinel knows a master of that name")
+                trouble = trouble or store_error(error)
+                continue
+            if address is not None:
+                self._sentinels.remove(sentinel)
+                self._sentinels.insert(0, sentinel)
+                return address
+            trouble = StoreError("Redis: Sentinels do not know the master that redis_url names")
+        raise trouble or StoreError("Redis: no Sentinel to ask")
 
 
 _QUESTION = "SENTINEL GET-MASTER-ADDR-BY-NAME"
