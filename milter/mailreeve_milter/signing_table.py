@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from mailreeve_milter.dkim.crypto import PrivateKey
 from mailreeve_milter.dkim.sign import SigningKey, SigningOptions
 from mailreeve_policyd.address_pattern import AddressPattern, Glob
@@ -20,8 +22,7 @@ from mailreeve_policyd.transaction import Session
 DEFAULT_OPTIONS = SigningOptions()
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """The keys that sign one message, in order, and how they do it."""
 
     keys: tuple[SigningKey, ...] = ()

@@ -15,6 +15,8 @@ from mailreeve_milter.message import HeaderField, unfold
 
 CRLF = b"\r\n"
 
+_OPEN_ENDS = (b" \r", b"\r", b" ")  # of a chunk: what follows decides whether a space stays
+
 MAX_EMPTY_LINES_AT_ONCE = 32_768
 """Empty lines that turn out not to be the last ones are given on in pieces of 64 KB."""
 
@@ -39,7 +41,7 @@ def canonical_field(field: HeaderField, canonicalization: Canonicalization) -> b
     """
     if canonicalization is Canonicalization.SIMPLE:
         return field.raw
-    return relaxed_field(canonical_name(field.name), field.value)
+    return relaxed_field(field)
 
 
 def canonical_name(name: bytes) -> bytes:
@@ -47,15 +49,16 @@ def canonical_name(name: bytes) -> bytes:
     return name.lower().rstrip(b" \t")
 
 
-def relaxed_field(name: bytes, value: bytes) -> bytes:
-    """Section 3.4.2 for a field whose name is canonical already."""
+def relaxed_field(field: HeaderField) -> bytes:
+    """The field with its CRLF as of section 3.4.2."""
+    value = field.value
     if b"\n" in value:
         value = unfold(value)
     if b"\t" in value:
         value = value.replace(b"\t", b" ")
     while b"  " in value:
         value = value.replace(b"  ", b" ")
-    return name + b":" + value.strip(b" ") + CRLF
+    return field.name.lower().rstrip(b" \t") + b":" + value.strip(b" ") + CRLF
 
 
 def _reduce(octets: bytes) -> bytes:
@@ -151,23 +154,19 @@ class RelaxedBody:
 
     def __init__(self, sink: Sink) -> None:
         self._lines = SimpleBody(sink, even_if_empty=False)
-        self._held = b""  # a space, a CR or both: what follows decides whether the space stays
+        self._held = b""  # one of _OPEN_ENDS
 
     def update(self, chunk: bytes) -> None:
         """See BodyCanonicalizer."""
         text = _reduce(self._held + chunk if self._held else chunk).replace(b" \r\n", CRLF)
-        self._held = _open_end(text)
-        self._lines.update(text[: -len(self._held)] if self._held else text)
+        self._held = b""
+        if text.endswith(_OPEN_ENDS):
+            self._held = next(end for end in _OPEN_ENDS if text.endswith(end))
+            text = text[: -len(self._held)]
+        self._lines.update(text)
 
     def finish(self) -> None:
         """See BodyCanonicalizer."""
         if self._held.endswith(b"\r"):
             self._lines.update(self._held)
         self._lines.finish()
-
-
-def _open_end(text: bytes) -> bytes:
-    for end in (b" \r", b"\r", b" "):
-        if text.endswith(end):
-            return end
-    return b""

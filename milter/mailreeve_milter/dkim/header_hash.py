@@ -73,8 +73,7 @@ class SignedHeader:
         for place in places:
             form = made.get(place)
             if form is None:
-                field = fields[place]
-                form = made[place] = relaxed_field(canonical_name(field.name), field.value)
+                form = made[place] = relaxed_field(fields[place])
             octets.append(form)
         return b"".join(octets)
 

@@ -293,6 +293,6 @@ def fold(pieces: Iterable[bytes], column: int) -> tuple[bytes, int]:
 
 def _fold_base64(octets: bytes, column: int) -> bytes:
     """On lines of their own, but for the first piece where it has room behind `column`."""
-    pieces = list(cut(octets, _BASE64_COLUMNS))
+    pieces = [octets[start : start + _BASE64_COLUMNS] for start in range(0, len(octets), _BASE64_COLUMNS)]
     start = b"" if column + len(pieces[0]) <= MAX_COLUMNS else _FOLD
     return start + _FOLD.join(pieces)
