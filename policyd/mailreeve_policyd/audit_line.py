@@ -13,7 +13,15 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from mailreeve_policyd.audit_record import AuditRecord, Decided, Occurrence, Signature, TlsUsed, make_record
+from mailreeve_policyd.audit_record import (
+    AuditRecord,
+    Decided,
+    Occurrence,
+    Signature,
+    TlsUsed,
+    WouldHave,
+    make_record,
+)
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.escape import MAX_SHOWN, cut, escape, escape_ascii
 
@@ -107,6 +115,9 @@ def _has_short_lists(record: AuditRecord) -> bool:
         and len(record.warnings) <= MAX_ITEMS
         and len(record.unknown) <= MAX_ITEMS
         and len(record.skipped) <= MAX_ITEMS
+        and len(record.copies) <= MAX_ITEMS
+        and len(record.notices) <= MAX_ITEMS
+        and len(record.observed) <= MAX_ITEMS
     )
 
 
@@ -148,6 +159,9 @@ def _measured(record: AuditRecord, measure: _Measure) -> AuditRecord:
         warnings=each(record.warnings, measure.told),
         unknown=each(record.unknown, text),
         skipped=each(record.skipped, text),
+        copies=each(record.copies, text),
+        notices=each(record.notices, lambda one: replace(one, rule=text(one.rule))),
+        observed=each(record.observed, lambda one: _measured_observed(one, measure)),
         error=optional(record.error),
         truncated=measure is not _WHOLE or len(record.recipients) > measure.items,
     )
@@ -178,7 +192,13 @@ def _measured_decision(decided: Decided, measure: _Measure) -> Decided:
         rule=measure.optional(decided.rule),
         reply=None if decided.reply is None else measure.told(decided.reply),
         reason=None if decided.reason is None else measure.told(decided.reason),
+        target=measure.optional(decided.target),
     )
+
+
+def _measured_observed(observed: WouldHave, measure: _Measure) -> WouldHave:
+    told = None if observed.text is None else measure.told(observed.text)
+    return replace(observed, rule=measure.text(observed.rule), text=told)
 
 
 def _measured_signature(made: Signature, measure: _Measure) -> Signature:

@@ -11,7 +11,7 @@ import msgspec
 
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.transaction import Envelope, Evidence, Session, Tls, Transaction
-from mailreeve_policyd.verdict import LimitUsage, Verdict
+from mailreeve_policyd.verdict import LimitUsage, Observed, Verdict
 
 MAX_WHOLE = 2**63 - 1
 """Larger numbers are written as this one: JSON readers take 64 bits."""
@@ -47,6 +47,7 @@ class Decided(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     rule: str | None = None
     reply: str | None = None
     reason: str | None = None
+    target: str | None = None
 
 
 class Limited(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -58,6 +59,23 @@ class Limited(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     exceeded: bool
     retry_after_seconds: int | None = None
     degraded: bool = False
+    observed: bool = False
+
+
+class WouldHave(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a rule under `observe` would have done, and did not."""
+
+    rule: str
+    stage: str
+    action: str
+    text: str | None = None
+
+
+class Told(msgspec.Struct, frozen=True, gc=False):
+    """One notice that people are told; `kind` is warning, exceeded or notify."""
+
+    rule: str
+    kind: str
 
 
 class Signature(msgspec.Struct, frozen=True, gc=False):
@@ -101,6 +119,9 @@ class AuditRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     warnings: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+    notices: tuple[Told, ...] = ()
+    observed: tuple[WouldHave, ...] = ()
     degraded: bool = False
     error: str | None = None
     truncated: bool = False
@@ -164,6 +185,9 @@ def make_record(occurrence: Occurrence) -> AuditRecord:
         verdict.warnings,
         verdict.unknown,
         verdict.skipped,
+        verdict.copies,
+        tuple([Told(one.rule, one.kind._value_) for one in verdict.notices]) if verdict.notices else (),
+        tuple([_would_have(one) for one in verdict.observed]) if verdict.observed else (),
         any(one.degraded for one in limits) if limits else False,
         occurrence.error,
         False,  # truncated
@@ -214,7 +238,12 @@ def _decided(verdict: Verdict) -> Decided:
         verdict.rule,
         str(verdict.reply) if verdict.reply else None,
         verdict.reason,
+        verdict.target,
     )
+
+
+def _would_have(observed: Observed) -> WouldHave:
+    return WouldHave(observed.rule, observed.stage._value_, observed.action, observed.text)
 
 
 def _limited(usage: LimitUsage) -> Limited:
@@ -226,6 +255,7 @@ def _limited(usage: LimitUsage) -> Limited:
         usage.exceeded,
         seconds,
         usage.degraded,
+        usage.observed,
     )
 
 

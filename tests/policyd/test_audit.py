@@ -22,9 +22,10 @@ from mailreeve_policyd.audit_record import AuditRecord
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.config import parse_configuration
 from mailreeve_policyd.escape import escape
+from mailreeve_policyd.notice import Notice, NoticeKind
 from mailreeve_policyd.smtp import EnhancedStatus, Reply, Stage, parse_domain, parse_mailbox
 from mailreeve_policyd.transaction import Envelope, Evidence, Session, Tls, Transaction, parse_address
-from mailreeve_policyd.verdict import Action, AddHeader, LimitUsage, Verdict
+from mailreeve_policyd.verdict import Action, AddHeader, LimitUsage, Observed, Verdict
 
 NOON = datetime(2026, 3, 1, 13, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
 SPENT = {"total": 0.00123456, "decision": 0.001}
@@ -86,9 +87,13 @@ def full_verdict(text: str = "x", count: int = 1) -> Verdict:
         reason=text,
         edits=(AddHeader(text, text),) * count,
         warnings=(text,) * count,
-        limits=(LimitUsage(text, 2**70, 2**70, True, timedelta(days=31), True),) * count,
+        limits=(LimitUsage(text, 2**70, 2**70, True, timedelta(days=31), True, True),) * count,
         unknown=(text,) * count,
         skipped=(text,) * count,
+        target=text,
+        copies=(text,) * count,
+        notices=(Notice(NoticeKind.EXCEEDED, text, Stage.RCPT, text, b"", timedelta(days=31)),) * count,
+        observed=(Observed(text, Stage.END_OF_MESSAGE, "add-header", text),) * count,
     )
 
 
