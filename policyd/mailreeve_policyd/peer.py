@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -51,7 +50,6 @@ class Peer(Generic[ConnectionT]):
         "_connection",
         "_has_ended",
         "_parser",
-        "_requests",
         "_since",
         "_unsent",
         "question",
@@ -70,7 +68,6 @@ class Peer(Generic[ConnectionT]):
         self._connection = connection
         self._bounds = bounds
         self._parser = RequestParser()
-        self._requests: Iterator[Mapping[str, str]] = iter(())
         self._has_ended = False
         self._unsent = b""
         self._since = now
@@ -93,9 +90,10 @@ class Peer(Generic[ConnectionT]):
             return False
         if not octets:
             self._has_ended = True
-        elif self._parser.is_between_requests:
+            return True
+        if self._parser.is_between_requests:
             self._since = now
-        self._requests = self._parser.feed(octets)
+        self._parser.take(octets)
         return True
 
     def ask(self) -> bool:
@@ -103,7 +101,7 @@ class Peer(Generic[ConnectionT]):
         if self._unsent:
             return True
         try:
-            attributes = next(self._requests, None)
+            attributes = self._parser.next_request()
         except ProtocolError as error:
             log.warning("a policy client was disconnected: %s", error)
             return False

@@ -59,38 +59,46 @@ _FROM_RCPT = _FROM_DATA | {Stage.RCPT}
 class RequestParser:
     """Cuts what comes over one connection into requests, however it is chunked."""
 
+    __slots__ = ("_buffer", "_searched")
+
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._buffer = b""
         self._searched = 0
 
     def feed(self, octets: bytes) -> Iterator[Mapping[str, str]]:
-        """Take octets; the iterator gives each request that is complete: its values by attribute.
-
-        Values are decoded by `decode_wire`. Of an attribute that comes twice the first counts.
-
-        Raises:
-            ProtocolError: while iterating, behind the requests that came before the broken one. The
-                parser is not used again.
-        """
-        self._buffer += octets
-        return self._requests()
+        """Take octets; the iterator gives each request that is complete: see `next_request`."""
+        self.take(octets)
+        return iter(self.next_request, None)
 
     @property
     def is_between_requests(self) -> bool:
         """Is nothing of a request waiting for its rest?"""
         return not self._buffer
 
-    def _requests(self) -> Iterator[Mapping[str, str]]:
-        while (end := self._buffer.find(b"\n\n", self._searched)) >= 0 and end < MAX_REQUEST_OCTETS:
-            block = bytes(self._buffer[:end])
-            del self._buffer[: end + 2]
+    def take(self, octets: bytes) -> None:
+        """Octets as they came."""
+        self._buffer = self._buffer + octets if self._buffer else octets
+
+    def next_request(self) -> Mapping[str, str] | None:
+        """The next request that is complete, or None: its values by attribute.
+
+        Values are decoded by `decode_wire`. Of an attribute that comes twice the first counts.
+
+        Raises:
+            ProtocolError: what comes next is none. The parser is not used again.
+        """
+        buffer = self._buffer
+        end = buffer.find(b"\n\n", self._searched)
+        if 0 < end < MAX_REQUEST_OCTETS:
+            self._buffer = buffer[end + 2 :]
             self._searched = 0
-            yield parse_attributes(block)
-        if len(self._buffer) > MAX_REQUEST_OCTETS:
+            return parse_attributes(buffer[:end])
+        if len(buffer) > MAX_REQUEST_OCTETS:
             raise ProtocolError(f"a request of more than {MAX_REQUEST_OCTETS} octets")
-        if self._buffer[:1] == b"\n":
+        if buffer[:1] == b"\n":
             raise ProtocolError("a request without attributes")
-        self._searched = max(0, len(self._buffer) - 1)
+        self._searched = max(0, len(buffer) - 1)
+        return None
 
 
 def parse_attributes(block: bytes) -> Mapping[str, str]:
@@ -213,7 +221,9 @@ def _name(given: Mapping[str, str], name: str) -> str | None:
 
 def _number(given: Mapping[str, str], name: str) -> int | None:
     """Zero stands for "not available", as an empty value does."""
-    text = given.get(name, "")
+    text = given.get(name)
+    if text is None or text == "0":
+        return None
     if len(text) > MAX_DIGITS or not (text.isascii() and text.isdigit()):
         return None
     return int(text) or None
