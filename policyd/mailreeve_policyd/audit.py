@@ -159,6 +159,7 @@ class AuditLog:
         self._clock = clock
         self._warn = warn
         self._away = False
+        self._second = -1, ""
 
     def decision(
         self,
@@ -221,11 +222,13 @@ class AuditLog:
         self._sink.reopen()
 
     def _time(self) -> str:
-        """RFC 3339, UTC, milliseconds."""
+        """RFC 3339, UTC, milliseconds; all but those is spelt once a second."""
         now = self._clock()
-        if now.tzinfo is not UTC:
-            now = now.astimezone(UTC)
-        return now.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+        second, spelt = int(now.timestamp()), self._second
+        if spelt[0] != second:
+            text = now.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00")
+            self._second = spelt = second, text
+        return f"{spelt[1]}.{now.microsecond // 1000:03d}Z"
 
     def _write(self, occurrence: Occurrence) -> None:
         if occurrence.verdict.warnings and not occurrence.repeated:

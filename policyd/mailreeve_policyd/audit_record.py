@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from mailreeve_policyd.authres import MethodResult
-from mailreeve_policyd.transaction import Envelope, Evidence, Session, Tls, Transaction
+from mailreeve_policyd.transaction import Envelope, Evidence, Session, Tls, Transaction, format_address
 from mailreeve_policyd.verdict import LimitUsage, Observed, Verdict
 
 MAX_WHOLE = 2**63 - 1
@@ -214,10 +214,10 @@ def _sender(envelope: Envelope | None) -> str | None:
 def _client(session: Session) -> Client:
     address, relayed = session.client_address, session.relayed
     return Client(
-        str(address) if address else None,
+        format_address(address) if address else None,
         session.client_name,
         _whole(session.client_port),
-        str(relayed.address) if relayed else None,
+        format_address(relayed.address) if relayed else None,
     )
 
 

@@ -19,7 +19,7 @@ from mailreeve_policyd.resolver_dns import with_budget
 from mailreeve_policyd.smtp import Domain, Mailbox, parse_domain
 from mailreeve_policyd.spf_macros import MacroError, expand_explanation, expand_name
 from mailreeve_policyd.spf_record import Directive, RecordError, SpfRecord, is_record, parse_record
-from mailreeve_policyd.transaction import Envelope, IPAddress, Session
+from mailreeve_policyd.transaction import Envelope, IPAddress, Session, format_address
 
 CHECK_SECONDS = 10.0
 """For one whole check; section 4.6.4 wants a limit, and an MTA's client waits only so long."""
@@ -138,7 +138,9 @@ _TROUBLES = {
 
 def _describe(outcome: SpfOutcome, address: IPAddress, domain: Domain) -> str:
     saying = _SAYINGS.get(outcome.result)
-    text = f"{domain} {saying} {address}" if saying else _TROUBLES[outcome.result].format(domain)
+    text = (
+        f"{domain} {saying} {format_address(address)}" if saying else _TROUBLES[outcome.result].format(domain)
+    )
     detail = outcome.problem or outcome.mechanism
     return f"{text} ({detail})" if detail else text
 

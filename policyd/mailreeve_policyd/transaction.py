@@ -38,6 +38,12 @@ def parse_address(text: str) -> IPAddress | None:
     return address
 
 
+@lru_cache(maxsize=4096)  # a megabyte
+def format_address(address: IPAddress) -> str:
+    """As str(), which spells an address anew each time: 2 us for IPv6, and several times a message."""
+    return str(address)
+
+
 class Tls(msgspec.Struct, frozen=True, gc=False):
     """What is known of the client's TLS session; each None where the door does not say."""
 

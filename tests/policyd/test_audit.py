@@ -243,6 +243,28 @@ def test_a_message_carries_results_signatures_and_changes() -> None:
     assert record["error"] == "DNS"
 
 
+def test_each_line_has_its_own_time() -> None:
+    """UTC, milliseconds, whatever the clock's zone is, across the second, the day and the year."""
+    sink, east = Lines(), timezone(timedelta(hours=1))
+    moments = [
+        datetime(2027, 1, 1, 0, 59, 59, 999_999, tzinfo=east),
+        datetime(2026, 12, 31, 23, 59, 59, 998_000, tzinfo=UTC),
+        datetime(2027, 1, 1, 0, 0, 0, 1_500, tzinfo=UTC),
+        datetime(2026, 12, 31, 23, 59, 59, 5_000, tzinfo=UTC),
+    ]
+    clock = iter(moments)
+    audit = AuditLog("milter", sink, lambda: next(clock))
+    for _ in moments:
+        audit.decision(Transaction(Stage.CONNECT, Session()), Verdict(Action.CONTINUE, Stage.CONNECT), SPENT)
+
+    assert [record["time"] for record in sink.records] == [
+        "2026-12-31T23:59:59.999Z",
+        "2026-12-31T23:59:59.998Z",
+        "2027-01-01T00:00:00.001Z",
+        "2026-12-31T23:59:59.005Z",
+    ]
+
+
 def test_keys_without_a_value_are_missing_and_the_promised_ones_are_there() -> None:
     """docs/audit.md: seven keys always."""
     sink = Lines()
