@@ -114,6 +114,7 @@ class Packet:
 _WORDS = {
     "c": "continue", "a": "accept", "r": "reject", "t": "tempfail", "d": "discard", "y": "reply",
     "s": "skip", "q": "quarantine", "i": "insert", "m": "change", "h": "add", "p": "progress",
+    "+": "add-recipient", "-": "remove-recipient",
 }  # fmt: skip
 
 

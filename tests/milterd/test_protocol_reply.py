@@ -10,10 +10,12 @@ from mailreeve_milter.protocol_reply import (
     ReplyCommand,
     agree,
     format_agreement,
+    format_added_recipient,
     format_insert,
     format_packet,
     format_quarantine,
     format_removal,
+    format_removed_recipient,
     format_reply,
 )
 from mailreeve_milter.protocol_words import ActionFlag, MacroPlace, Negotiate, StepFlag
@@ -33,6 +35,8 @@ NEEDED = ActionFlag.ADD_HEADERS
         (format_insert(0, b"X-A", b" b\n c"), b"\0\0\0\x0fi\0\0\0\0X-A\0 b\n c\0"),
         (format_removal(b"X-A", 2), b"\0\0\0\x0am\0\0\0\2X-A\0\0"),
         (format_quarantine(b"why"), b"\0\0\0\5qwhy\0"),
+        (format_added_recipient(b"a@b"), b"\0\0\0\7+<a@b>\0"),
+        (format_removed_recipient(b"a@b"), b"\0\0\0\7-<a@b>\0"),
     ],
 )
 def test_each_answer_has_its_form(packet: bytes, wire: bytes) -> None:
