@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mailreeve_policyd.errors import StoreError
-from mailreeve_policyd.facts import Fact
+from mailreeve_policyd.facts import Fact, FactValue
 from mailreeve_policyd.limits import Limit, Unit
 from mailreeve_policyd.rules.lookups import key_reader
 from mailreeve_policyd.rules.nodes import FromTable, Key, Spec
@@ -69,8 +69,19 @@ def compile_quota(quota: Spec | FromTable, scope: Scope) -> Allowances:
     finder = table.finder(fact.type, lambda text: _of_row(text, scope))
     look_up = _looking_up(key_reader(fact), finder, default)
     counted = countable(quota.default.distinct, scope) if quota.default and quota.default.distinct else None
-    asks = (scope.table_fact(quota.table, quota.key),) if isinstance(table, LiveTable) else ()
+    asks = (_row_fact(quota, scope, finder, fact),) if isinstance(table, LiveTable) else ()
     return Allowances(look_up, (fact, *asks), counted)
+
+
+def _row_fact(quota: FromTable, scope: Scope, finder: Finder[Allowance], key: Fact) -> Fact:
+    """What stands in the table, as a text; cannot be known where it is no limit."""
+    fact, read_key = scope.table_fact(quota.table, quota.key), key_reader(key)
+
+    def read(transaction: Transaction) -> FactValue | None:
+        value = read_key(transaction)
+        return None if value is None or finder.find(value) is None else fact.read(transaction)
+
+    return replace(fact, read=read)
 
 
 def _looking_up(

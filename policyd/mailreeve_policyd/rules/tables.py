@@ -11,7 +11,7 @@ import csv
 import logging
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -122,11 +122,15 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class LiveTable:
-    """A table of the rules file that is asked where it lives; `key` is its name there."""
+    """A table of the rules file that is asked where it lives; `key` is its name there.
+
+    `told` are the keys whose wrong values the log has.
+    """
 
     name: str
     key: str
     live: LiveNames
+    told: set[str] = field(default_factory=set, compare=False)
 
     def finder(self, fact_type: FactType, read: Callable[[str], ValueT]) -> Finder[ValueT]:
         """What stands under a fact, read when it comes."""
@@ -167,7 +171,6 @@ class _LiveFinder(Generic[ValueT]):
         self._table = table
         self._read = read
         self._known: dict[str, ValueT] = {}
-        self._told: set[str] = set()
 
     def find(self, key: str) -> ValueT | None:
         """Finder.find."""
@@ -189,9 +192,10 @@ class _LiveFinder(Generic[ValueT]):
         return found
 
     def _tell(self, key: str, mistake: Mistake) -> None:
-        if key in self._told or len(self._told) >= MAX_TOLD:
+        told = self._table.told
+        if key in told or len(told) >= MAX_TOLD:
             return
-        self._told.add(key)
+        told.add(key)
         hint = f" ({mistake.hint})" if mistake.hint else ""
         name = escape(self._table.key)
         log.error("the table %s in Redis, under %s: %s%s", name, escape(key), mistake.problem, hint)
