@@ -61,23 +61,8 @@ class OneServer:
         except (redis.RedisError, OSError) as error:
             raise store_error(error) from error
 
-    def run_asking(self, request: Request) -> object:
-        """As `run`, on the node that a slot of a Cluster is just moving to (ASK).
-
-        Raises:
-            StoreError: as `run`.
-        """
-        keys, *arguments = request
-        pipeline = self.client.pipeline(transaction=False)
-        pipeline.execute_command("ASKING")  # type: ignore[no-untyped-call]  # has no types
-        pipeline.eval(SCRIPT, int(keys), *arguments)
-        try:
-            return pipeline.execute()[1]
-        except (redis.RedisError, OSError) as error:
-            raise store_error(error) from error
-
     def command(self, *words: bytes | str, asking: bool = False) -> object:
-        """The answer to one command that only reads; `asking` as `run_asking`.
+        """The answer to one command that only reads; `asking` a node that a slot is just moving to (ASK).
 
         Raises:
             StoreError: as `run`.

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 from redis.crc import key_slot
-from redis.exceptions import TryAgainError
 
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.limits import (
@@ -36,7 +35,7 @@ from mailreeve_policyd.limits_outage import (
     meanwhile_text,
     usage,
 )
-from mailreeve_policyd.limits_redis_nodes import Nodes
+from mailreeve_policyd.limits_redis_nodes import Nodes, is_moving
 from mailreeve_policyd.limits_redis_script import (
     Receipt,
     Request,
@@ -127,7 +126,7 @@ class ClusterStore:
             usages = parse_usages(part.charges, answer)
         except StoreError as error:
             asked.missing += part.places
-            if not isinstance(error.__cause__, TryAgainError):  # a slot that is just being moved is no outage
+            if not is_moving(error):  # which lasts a moment, and is no outage of all that the node has
                 self._shard(part).circuit.went(error)
             return
         asked.enter(part.places, usages)

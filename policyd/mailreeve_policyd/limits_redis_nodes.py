@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 
 import redis
-from redis.exceptions import AskError, MovedError
+from redis.exceptions import AskError, MovedError, TryAgainError
 
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.limits_redis import OneServer, store_error
@@ -49,11 +49,17 @@ class Nodes:
         """The script's answer by the owner of the slot, wherever that has moved.
 
         Raises:
-            StoreError: as ScriptServer.run.
+            StoreError: as ScriptServer.run; where `is_moving`, the slot is just being moved. A counter and
+                its marks are two keys, and until both are there the new node takes no such call (it
+                answers ASKING with TRYAGAIN).
         """
-        return self._sent(
-            slot, lambda server, asking: server.run_asking(request) if asking else server.run(request)
-        )
+
+        def call(server: OneServer, asking: bool) -> object:
+            if asking:
+                raise StoreError("Redis: the slot is just being moved") from TryAgainError()
+            return server.run(request)
+
+        return self._sent(slot, call)
 
     def command(self, slot: int, *words: bytes | str) -> object:
         """The answer to one command that only reads, by the owner of the slot. Raises StoreError as `run`."""
@@ -125,6 +131,11 @@ class Nodes:
 
     def _server(self, address: Address) -> OneServer:
         return self._servers.get(address) or self._servers.setdefault(address, self._open_server(address))
+
+
+def is_moving(error: StoreError) -> bool:
+    """Is it that a slot is just being moved from one node to another?"""
+    return isinstance(error.__cause__, TryAgainError)
 
 
 def _parse_ranges(told: object, asked: str) -> Iterator[tuple[int, Address]]:

@@ -7,13 +7,15 @@ LOOPBACK = "127.0.0.1"
 # below Linux's range for outgoing connections (32768), so that a client's port is never in the way
 FIRST, LAST = 20000, 32000
 ATTEMPTS = 200
+_given: set[int] = set()  # by this process: whoever asked for one may not have bound it yet
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now, for TCP and for UDP."""
+    """A port of 127.0.0.1 that nobody uses now, for TCP and for UDP, and that was not given out before."""
     for _ in range(ATTEMPTS):
         port = random.randint(FIRST, LAST)
-        if is_free(port):
+        if port not in _given and is_free(port):
+            _given.add(port)
             return port
     raise RuntimeError(f"no free port between {FIRST} and {LAST} in {ATTEMPTS} attempts")
 
