@@ -91,7 +91,9 @@ class WatchedFiles:
         log.info("read again: %s", names)
 
 
-def watch(watched: Sequence[WatchedFiles], stop: threading.Event | None = None) -> None:
+def watch(
+    watched: Sequence[WatchedFiles], stop: threading.Event | None = None, seconds: float = LOOK_SECONDS
+) -> None:
     """Look at these files from now on, in a thread of its own; none if there are no files.
 
     Called in a worker, after the fork. The thread ends with the process, or when `stop` is set.
@@ -100,11 +102,11 @@ def watch(watched: Sequence[WatchedFiles], stop: threading.Event | None = None) 
     if not with_files:
         return
     ending = stop or threading.Event()
-    threading.Thread(target=_look, args=(with_files, ending), name="files", daemon=True).start()
+    threading.Thread(target=_look, args=(with_files, ending, seconds), name="files", daemon=True).start()
 
 
-def _look(watched: Sequence[WatchedFiles], stop: threading.Event) -> None:
-    while not stop.wait(LOOK_SECONDS):
+def _look(watched: Sequence[WatchedFiles], stop: threading.Event, seconds: float) -> None:
+    while not stop.wait(seconds):
         for each in watched:
             try:
                 each.look()
