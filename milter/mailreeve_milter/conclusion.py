@@ -15,7 +15,7 @@ from mailreeve_milter.edits import (
 from mailreeve_milter.examination import NOTHING, Additions, Examination
 from mailreeve_milter.recipients import changed_recipients
 from mailreeve_milter.surroundings import Surroundings
-from mailreeve_milter.underway import MessageUnderWay, Remembered, hold_reason
+from mailreeve_milter.underway import Judged, MessageUnderWay, Remembered, hold_reason
 from mailreeve_policyd.escape import decode_wire
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
@@ -34,26 +34,23 @@ def conclude(
     Asks DNS and the limit store, writes the record. What does not go on is neither signed nor changed.
     """
     watch = around.stopwatch
-    started = watch()
-    transaction = message.snapshot(Stage.END_OF_MESSAGE)
-    evidence = examination.conclude(transaction, around.needs.get(Stage.END_OF_MESSAGE, _NO_NEEDS))
-    transaction = replace(transaction, evidence=evidence)
-    judged = watch()
+    judged = message.judged = message.judged or _judge(around, message, examination)
+    transaction = judged.transaction
     verdict = earlier.discard or _refuse_crowd(message) or _decide(around, transaction)
     decided = watch()
     outcome = Outcome(respond(verdict), transaction=transaction, verdict=verdict)
     additions = NOTHING
     if outcome.response.answer in (Answer.CONTINUE, Answer.ACCEPT):
-        additions = examination.additions(evidence)
+        additions = examination.additions(judged.evidence)
         outcome = _with_changes(outcome, verdict, message, additions, earlier)
     changed = watch()
     around.audit.message(
         transaction,
         verdict,
         {
-            "total": changed - started,
-            "evidence": judged - started,
-            "decision": decided - judged,
+            "total": changed - judged.began,
+            "evidence": judged.ended - judged.began,
+            "decision": decided - judged.ended,
             "changes": changed - decided,
         },
         signatures=additions.signatures,
@@ -62,6 +59,13 @@ def conclude(
         error=examination.undone,
     )
     return outcome
+
+
+def _judge(around: Surroundings, message: MessageUnderWay, examination: Examination) -> Judged:
+    began = around.stopwatch()
+    transaction = message.snapshot(Stage.END_OF_MESSAGE)
+    evidence = examination.conclude(transaction, around.needs.get(Stage.END_OF_MESSAGE, _NO_NEEDS))
+    return Judged(replace(transaction, evidence=evidence), evidence, began, around.stopwatch())
 
 
 def _refuse_crowd(message: MessageUnderWay) -> Verdict | None:

@@ -13,6 +13,7 @@ from mailreeve_milter.examination import Examiner
 from mailreeve_milter.keys import load_signing_keys
 from mailreeve_milter.public_suffixes import load_suffixes
 from mailreeve_milter.signing_table import SigningKeys
+from mailreeve_milter.store_elsewhere import StoreElsewhere
 from mailreeve_milter.surroundings import Decider, Surroundings, instance_names
 from mailreeve_policyd.audit import AuditLog, open_audit_log
 from mailreeve_policyd.config import Configuration
@@ -103,20 +104,34 @@ def engine_of(configuration: Configuration) -> Engine:
 def serve_milter(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket.socket]) -> None:
     """Be one worker: serve on the one socket until the supervisor retires it."""
     configuration = loaded.configuration
-    store = open_store(configuration)
+    store = StoreElsewhere(open_store(configuration))
     on_unknown = OnUnknown(configuration.settings.on_unknown)
     rules = FollowedRules(loaded.ruleset)
     policy = Policy(rules, store, Door.MILTER, on_unknown)
     watch(rules.files)
     try:
         audit = open_audit_log(configuration, "milter")
-        engine_of(configuration)(worker, surroundings_of(loaded, policy, audit), sockets[0])
+        surroundings = surroundings_of(loaded, policy, audit, store.never_wait_in)
+        engine_of(configuration)(worker, surroundings, sockets[0])
     finally:
         store.close()
 
 
-def surroundings_of(loaded: Loaded, policy: Decider, audit: AuditLog) -> Surroundings:
-    """What conversations need, with a resolver as `[dns]` says. Made in the process that uses it."""
+def surroundings_of(
+    loaded: Loaded,
+    policy: Decider,
+    audit: AuditLog,
+    store_never_waits: Callable[[int], None] = lambda _thread: None,
+) -> Surroundings:
+    """What conversations need, with a resolver as `[dns]` says. Made in the process that uses it.
+
+    `store_never_waits` tells the store of `policy` a thread in which it must not be waited for.
+    """
+
+    def never_wait_in(thread: int) -> None:
+        resolver.never_wait_in(thread)
+        store_never_waits(thread)
+
     configuration = loaded.configuration
     stages = configuration.stages("milter")
     resolver = open_resolver(configuration)
@@ -127,8 +142,8 @@ def surroundings_of(loaded: Loaded, policy: Decider, audit: AuditLog) -> Surroun
         audit,
         instance_names(),
         {stage: loaded.ruleset.needs((stage,)) for stage in stages},
-        frozenset(stage for stage in stages if loaded.ruleset.waits(stage)),
-        resolver.never_wait_in,
+        frozenset(stage for stage in stages if loaded.ruleset.asks_live(stage)),
+        never_wait_in,
         dns_statistics=resolver.statistics,
     )
 

@@ -226,10 +226,10 @@ class Exchange:
     def _do(self, stage: Stage, step: Job) -> Job | None:
         """Do a step, or give it back if it has to wait. A step that raised NotAtHandError changed nothing.
 
-        Most need not wait: what DNS said of a domain is remembered. Handing a step to a thread and back
-        costs a tenth of a message.
+        Most need not wait: what DNS said of a domain is remembered, and no limit applies. Handing a step to a
+        thread and back costs a tenth of a message.
         """
-        if stage in self._surroundings.counting:
+        if stage in self._surroundings.waiting:
             return step
         try:
             step()

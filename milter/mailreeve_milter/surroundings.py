@@ -38,8 +38,9 @@ class Surroundings:
     """`stages` are those that this daemon decides; `stopwatch` gives seconds that never go back.
 
     `needs` names, by stage, what of the envelope's evidence (spf, spf_helo, iprev) its rules ask.
-    `counting` are the stages whose rules count: there the limit store may make who decides wait.
-    `never_wait_in` makes questions to DNS raise NotAtHandError in a thread, where they would have to wait.
+    `waiting` are the stages whose rules may have to wait for a live set or table.
+    `never_wait_in` makes questions to DNS and to the limit store raise NotAtHandError in a thread, where they
+    would have to wait.
     `dns_statistics` tells what the resolver of this process did so far.
     """
 
@@ -49,7 +50,7 @@ class Surroundings:
     audit: AuditLog
     instances: Callable[[], str]
     needs: Mapping[Stage, frozenset[str]] = field(default_factory=dict)
-    counting: frozenset[Stage] = frozenset()
+    waiting: frozenset[Stage] = frozenset()
     never_wait_in: Callable[[int], None] = lambda _thread: None
     stopwatch: Callable[[], float] = time.perf_counter
     dns_statistics: Callable[[], DnsStatistics] = DnsStatistics

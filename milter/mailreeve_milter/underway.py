@@ -43,10 +43,23 @@ def hold_reason(verdict: Verdict) -> str:
     return verdict.reason or verdict.rule or "held"
 
 
+class Judged(msgspec.Struct, frozen=True):
+    """The transaction at its end, with its evidence; `began` and `ended` say when that was gathered.
+
+    Both are seconds of the stopwatch.
+    """
+
+    transaction: Transaction
+    evidence: Evidence
+    began: float
+    ended: float
+
+
 class MessageUnderWay(msgspec.Struct):
     """The message. `recipients` are those that were accepted so far, `queue_id` is the MTA's.
 
-    `evidence` is what rules of earlier stages needed to know of the envelope.
+    `evidence` is what rules of earlier stages needed to know of the envelope. `judged` is there as soon as it
+    is known: an end that is done again, because its decision has to wait, does not look at the message again.
     """
 
     session: Session
@@ -59,6 +72,7 @@ class MessageUnderWay(msgspec.Struct):
     body_octets: int = 0
     evidence: Evidence | None = None
     examination: Examination | None = None
+    judged: Judged | None = None
     remembered: Remembered = msgspec.field(default_factory=Remembered)
     is_ending: bool = False
     has_failed: bool = False

@@ -111,7 +111,7 @@ def talk(tmp_path: Path) -> Talk:
 def with_gate(talk: Talk) -> tuple[Surroundings, Gate]:
     """Surroundings whose messages are decided in threads, and may be made to wait there."""
     gate = Gate()
-    return replace(talk.surroundings, policy=gate, counting=AT_THE_END), gate
+    return replace(talk.surroundings, policy=gate, waiting=AT_THE_END), gate
 
 
 def test_a_message_that_waits_holds_up_no_other(talk: Talk) -> None:

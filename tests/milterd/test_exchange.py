@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,19 @@ from mailreeve_milter.protocol_words import (
     Rcpt,
     Unknown,
 )
+from mailreeve_milter.store_elsewhere import StoreElsewhere
 from mailreeve_milter.surroundings import Decider, Surroundings
 from mailreeve_policyd.errors import ProtocolError
-from mailreeve_policyd.resolver import NotAtHandError
+from mailreeve_policyd.facts import Door
+from mailreeve_policyd.limits_memory import MemoryStore
+from mailreeve_policyd.policy import Policy
+from mailreeve_policyd.resolver import NotAtHandError, ZoneResolver
+from mailreeve_policyd.rules.load import load_ruleset
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Action, Verdict
 from tests.milterd.milterpackets import encode, events, octets, packet
-from tests.milterd.talking import ALL_STAGES, AT_THE_END, Talk, make_talk
+from tests.milterd.talking import ALL_STAGES, AT_THE_END, NOW, ZONE, Talk, make_talk
 
 OFFER = Negotiate(6, 0x1FF, 0x1FFFFF)
 OLD_OFFER = Negotiate(2, 0x3F, 0x7F)
@@ -224,15 +230,69 @@ def test_a_step_that_has_to_wait_is_given_back(talk: Talk) -> None:
     assert not exchange.ends_message
 
 
+def test_what_was_found_out_is_not_asked_again_in_a_thread(talk: Talk) -> None:
+    """The decision had to wait: the evidence is there, and so is the time that it took."""
+    resolver = ZoneResolver(ZONE)
+    examiner = replace(talk.surroundings.examiner, resolver=lambda: resolver)
+    exchange = Exchange(replace(with_policy(talk, Waiting()), examiner=examiner))
+    exchange.receive(b"".join(encode(event) for event in (*SESSION, *ENVELOPE, *MESSAGE, EndOfMessage(b""))))
+    job = exchange.advance()
+    asked = resolver.count()
+
+    assert job is not None
+    assert asked > 0
+    job()
+    assert resolver.count() == asked
+    assert talk.records[-1]["spent_ms"]["evidence"] > 0
+
+
 @pytest.mark.parametrize("stage", [Stage.RCPT, Stage.END_OF_MESSAGE])
-def test_a_step_whose_rules_count_is_always_given_back(talk: Talk, stage: Stage) -> None:
-    """The limit store may be slow, and asking it twice would count twice."""
-    surroundings = replace(talk.surroundings, stages=ALL_STAGES, counting=frozenset({stage}))
+def test_a_step_whose_rules_ask_live_sets_is_always_given_back(talk: Talk, stage: Stage) -> None:
+    """Redis may be slow to say what is in them."""
+    surroundings = replace(talk.surroundings, stages=ALL_STAGES, waiting=frozenset({stage}))
     exchange = Exchange(surroundings)
     exchange.receive(b"".join(encode(event) for event in (*SESSION, *ENVELOPE, *MESSAGE, EndOfMessage(b""))))
 
     assert exchange.advance() is not None
     assert exchange.ends_message is (stage is Stage.END_OF_MESSAGE)
+
+
+LIMITED = """
+at rcpt { few: limit 2 recipients/day per sasl_username }
+at end-of-message { one: limit 1 message/day per sasl_username else defer "4.7.1 enough" }
+"""
+LOGIN = Macros(Command.MAIL, {"{auth_authen}": "bob"})
+
+
+def test_only_what_is_counted_is_given_back(tmp_path: Path) -> None:
+    """A stranger's message passes at once; that of a user is counted once a step, in whatever thread."""
+    talk = make_talk(tmp_path, LIMITED, ALL_STAGES)
+    store = StoreElsewhere(MemoryStore(NOW.timestamp))
+    store.never_wait_in(threading.get_ident())
+    doors = dict.fromkeys(ALL_STAGES, Door.MILTER)
+    policy = Policy(load_ruleset(tmp_path / "rules", doors), store, Door.MILTER)
+    exchange = Exchange(with_policy(talk, policy, ALL_STAGES))
+    message = (*ENVELOPE, *MESSAGE, EndOfMessage(b""))
+
+    assert held_elsewhere(exchange, *SESSION, *message) == 0
+    assert [held_elsewhere(exchange, LOGIN, *message) for _ in range(2)] == [2, 2]
+    counted = [
+        (limit["rule"], limit["used"]) for record in talk.records for limit in record.get("limits", ())
+    ]
+    assert counted == [("few", 1), ("one", 1), ("few", 2), ("one", 1)]
+    assert [record["verdict"]["action"] for record in talk.records[-2:]] == ["continue", "defer"]
+
+
+def held_elsewhere(exchange: Exchange, *events: Event) -> int:
+    """How many steps had to be done in another thread."""
+    exchange.receive(b"".join(encode(event) for event in events))
+    count = 0
+    while (job := exchange.advance()) is not None:
+        thread = threading.Thread(target=job)
+        thread.start()
+        thread.join()
+        count += 1
+    return count
 
 
 ORDERLY = (*SESSION, *ENVELOPE, *MESSAGE, EndOfMessage(b""), Abort(), QuitForNew())

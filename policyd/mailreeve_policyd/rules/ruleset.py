@@ -110,9 +110,9 @@ class Ruleset:
         """Does a rule of this stage count against a limit?"""
         return any(rule.counts for rule in self.rules_at(stage))
 
-    def waits(self, stage: Stage) -> bool:
-        """May a rule of this stage wait for a store: a limit's, or that of a live set or table?"""
-        return any(rule.counts or any(fact.is_live for fact in rule.facts) for rule in self.rules_at(stage))
+    def asks_live(self, stage: Stage) -> bool:
+        """Does a rule of this stage ask a live set or table, so that it may have to wait for it?"""
+        return any(fact.is_live for rule in self.rules_at(stage) for fact in rule.facts)
 
     def adders(self, stages: Iterable[Stage]) -> Iterator[tuple[Rule, str]]:
         """The rules of these stages that add a header field, each with the field's name."""
