@@ -26,7 +26,13 @@ from pathlib import Path
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.limits import Charge, Charged, Usage
 from mailreeve_policyd.limits_sqlite_batch import Batch
-from mailreeve_policyd.limits_sqlite_file import BUSY_SECONDS, LOOK_AGAIN_SECONDS, Sweep, open_file
+from mailreeve_policyd.limits_sqlite_file import (
+    BUSY_SECONDS,
+    LOOK_AGAIN_AT_MOST_SECONDS,
+    LOOK_AGAIN_SECONDS,
+    Sweep,
+    open_file,
+)
 from mailreeve_policyd.limits_window import MICROSECONDS, microseconds
 
 PRIMARY_CODE = 0xFF
@@ -138,6 +144,7 @@ class SqliteStore:
 
     def _begin(self, process: _Process) -> sqlite3.Connection:
         deadline = time.monotonic() + BUSY_SECONDS
+        pause = LOOK_AGAIN_SECONDS
         while True:
             try:
                 connection = process.open(self._path)
@@ -148,7 +155,8 @@ class SqliteStore:
                     or time.monotonic() > deadline
                 ):
                     raise
-                time.sleep(LOOK_AGAIN_SECONDS)
+                time.sleep(pause)
+                pause = min(2 * pause, LOOK_AGAIN_AT_MOST_SECONDS)
             else:
                 return connection
 

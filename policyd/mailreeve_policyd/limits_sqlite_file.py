@@ -20,9 +20,11 @@ BUSY_SECONDS = 5.0
 100 seconds that Postfix waits for a policy server."""
 
 LOOK_AGAIN_SECONDS = 0.0001
-"""How long SQLite itself waits for the writers' lock before it is asked anew. It looks ever more rarely, up
-to a tenth of a second: with 8 busy processes a call now and then waited for 2.1 seconds, and asked anew for
-0.15 (measured)."""
+LOOK_AGAIN_AT_MOST_SECONDS = 0.005
+"""Who waits for the writers' lock looks again after so long, doubled each time up to the latter: a
+transaction takes some tenths of a millisecond, and to look costs as much of the processor as to count.
+SQLite's own wait begins with a millisecond and goes up to a tenth of a second: with 8 busy processes a call
+now and then waited for 2.1 seconds (measured)."""
 
 CACHE_KIBIBYTES = 8192
 """SQLite's page cache of a process: the counters of some 50,000 busy keys."""
