@@ -106,7 +106,11 @@ class RedisAccess:
             "port": self.url.port,
             "socket_connect_timeout": self.timeout_seconds,
         }
-        return way | self._tls_options() if self.url.tls else way
+        if self.url.tls:
+            way |= self._tls_options()
+            if self.url.password is None and not self.url.database:
+                way["redis_connect_func"] = _greet
+        return way
 
     def _tls_options(self) -> dict[str, Any]:
         files = {
@@ -115,6 +119,17 @@ class RedisAccess:
             "ssl_keyfile": self.tls.key,
         }
         return {name: str(path) for name, path in files.items() if path is not None}
+
+
+def _greet(connection: AbstractConnection) -> None:
+    """Begin with a question where neither AUTH nor SELECT is one.
+
+    A server sends the tickets of TLS 1.3 after the handshake (RFC 8446 section 4.6.1); redis-py would take
+    them for the rest of an answer, and the connection for one that cannot be used.
+    """
+    connection.on_connect()  # type: ignore[no-untyped-call]  # has no types
+    connection.send_command("PING")  # type: ignore[no-untyped-call]  # has no types
+    connection.read_response()
 
 
 def parse_redis_url(text: str, default_port: int = DEFAULT_PORT) -> RedisUrl:
