@@ -20,9 +20,9 @@ import uvloop
 from mailreeve_milter.exchange import Exchange, Job
 from mailreeve_milter.outcome_packets import PROGRESS_PACKET
 from mailreeve_milter.surroundings import Surroundings
-from mailreeve_milter.threads import Threads
 from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.listen import BACKLOG
+from mailreeve_policyd.threads import Threads
 from mailreeve_policyd.worker import WorkerContext
 
 log = logging.getLogger(__name__)

@@ -96,6 +96,7 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
         settings.policyd.max_connections,
         Bounds(settings.policyd.idle_timeout_seconds, settings.policyd.request_timeout_seconds),
         begin_thread=lambda: resolver.never_wait_in(threading.get_ident()),
+        is_alone=settings.policyd.workers == 1,
     )
     _spare_the_collector()
     watch(rules.files)

@@ -27,7 +27,7 @@ WorkT = TypeVar("WorkT")
 
 
 class Loop(Protocol[WorkT]):
-    """What is turned: by one thread at a time, each seeing what the one before did, but for `do` and `post`."""
+    """What is turned. But for `do` and `post`, one thread at a time calls it and sees what another did."""
 
     def next_work(self) -> WorkT | None:
         """Wait for what comes. None when it is over."""

@@ -36,6 +36,11 @@ MAX_WAITING = 100
 PAUSE_SECONDS = 1.0
 """Before accepting again when the system has no descriptor or memory for another connection."""
 
+YIELD_SECONDS = 0.001
+MOST_YIELDS = 8
+"""Before it accepts, a worker leaves the others so long for each connection that it has, up to so many times:
+so who has fewest is first. Whoever wakes first would else get nearly all, and keep them for long."""
+
 SWEEP_SECONDS = 5.0
 """How often connections are looked at for those whose time is over."""
 
@@ -57,7 +62,8 @@ class PolicyServer(Generic[ConnectionT]):
     """Serves listening, non-blocking sockets until it is told to retire; then ends what is under way.
 
     At most `max_connections` are served at once; further ones wait in the listening sockets' backlog.
-    `begin_thread` is called in each thread that may call `answerer.answer_each`.
+    `begin_thread` is called in each thread that may call `answerer.answer_each`. `is_alone` says that no
+    other process accepts from these sockets.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class PolicyServer(Generic[ConnectionT]):
         bounds: Bounds = Bounds(),  # noqa: B008 -- it is frozen
         *,
         begin_thread: Callable[[], None] = lambda: None,
+        is_alone: bool = True,
         pause_seconds: float = PAUSE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -80,6 +87,8 @@ class PolicyServer(Generic[ConnectionT]):
         self._selector = selectors.DefaultSelector()
         self._peers: set[Peer[ConnectionT]] = set()
         self._asking: deque[Peer[ConnectionT]] = deque()
+        self._is_alone = is_alone
+        self._has_yielded = False
         self._is_accepting = False
         self._accept_at = 0.0
         self._sweep_at = clock() + self._sweep_seconds
@@ -173,7 +182,7 @@ class PolicyServer(Generic[ConnectionT]):
                 with suppress(BlockingIOError):
                     self._wake.inner.recv(4096)
             else:
-                self._accept(cast(socket.socket, key.fileobj), now)  # as it was registered
+                self._accept_some(cast(socket.socket, key.fileobj), now)  # as it was registered
         while self._posted:
             self._posted.popleft()()
         if now >= self._sweep_at:
@@ -240,21 +249,31 @@ class PolicyServer(Generic[ConnectionT]):
                 self._max_connections,
             )
 
-    def _accept(self, listener: socket.socket, now: float) -> None:
-        """One connection, if another worker has not taken it: so those that come at once are shared out."""
-        if self._is_full or not self._is_accepting:
+    def _accept_some(self, listener: socket.socket, now: float) -> None:
+        """Those that wait, once the other workers have had their chance; a few more than there are."""
+        if self._peers and not self._is_alone and not self._has_yielded:
+            self._has_yielded = True
+            self._accept_at = now + YIELD_SECONDS * min(len(self._peers), MOST_YIELDS)
             return
+        self._has_yielded = False
+        count = 1 + len(self._peers) // 4
+        while count and not self._is_full and self._accept(listener, now):
+            count -= 1
+
+    def _accept(self, listener: socket.socket, now: float) -> bool:
+        """One connection; False if there is none, as another worker may have taken it, or no room for it."""
         try:
             accepted, _ = listener.accept()
         except (BlockingIOError, ConnectionError, InterruptedError):
-            return
+            return False
         except OSError as error:
             log.error("no further connection can be accepted: %s", error.strerror)  # noqa: TRY400 -- no bug
             self._accept_at = now + self._pause_seconds
-            return
+            return False
         peer = Peer(accepted, self._answerer.connection(), self._bounds, now)
         self._peers.add(peer)
         self._watch(peer, selectors.EVENT_READ)
+        return True
 
     def _forget(self, peer: Peer[ConnectionT]) -> None:
         if peer.watched:

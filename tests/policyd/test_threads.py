@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from mailreeve_milter.threads import Threads, Work
+from mailreeve_policyd.threads import Threads, Work
 
 SECONDS = 10.0
 
