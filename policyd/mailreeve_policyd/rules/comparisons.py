@@ -6,7 +6,7 @@ is False, `is not` included.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import ge, gt, le, lt
 from typing import Any, TypeGuard
@@ -300,7 +300,7 @@ def _in(comparing: _Comparing) -> Test:
     return any_of(tests) if len(tests) > 1 else tests[0]
 
 
-_Contain = Callable[[Iterable[Entry], FactType], Any]
+_Contain = Callable[[Sequence[Entry], FactType], Any]
 _OF_TEXTS: tuple[str, tuple[type, ...], _Contain] = (
     "texts in quotes and sets",
     (Text,),

@@ -11,13 +11,13 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import TypeVar, overload
 
 from mailreeve_policyd.errors import ConfigError, ProtocolError
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.facts import FactType
 from mailreeve_policyd.live import LiveNames
-from mailreeve_policyd.rules.networks import IPNetwork, NetworkSet, network_around, parse_network
+from mailreeve_policyd.rules.networks import NetworkSet, network_around, parse_network
 from mailreeve_policyd.rules.nodes import Number, SetNode, Text, Value, Word
 from mailreeve_policyd.rules.source import Mistake, Place, quote
 from mailreeve_policyd.smtp import parse_domain, parse_mailbox
@@ -37,6 +37,8 @@ MAX_PATH_SHOWN = 4 * 4096
 
 MAX_LIVE_NAME = 100
 """Characters of a name in Redis: a key of a hundred is long already."""
+
+ValueT = TypeVar("ValueT")
 
 ReadFile = Callable[[Path, str, int], str]
 """Path, the name to show, the largest size in bytes; raises ConfigError. source.read_text is the real one."""
@@ -59,6 +61,11 @@ class FileEntries(Sequence[Entry]):
         self._path = path
         self._texts = texts
         self._lines = lines
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """The entries, as they were written."""
+        return self._texts
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -250,49 +257,65 @@ def normal_mailbox(text: str) -> str:
     return str(parse_mailbox(text)).lower()
 
 
-def _domain_entry(entry: Entry) -> str:
-    try:
-        return parse_domain(entry.text)
-    except ProtocolError as error:
-        raise entry.fail(f"{quote(entry.text)} is no domain", "write it as example.org") from error
+def _read_each(
+    entries: Sequence[Entry], read: Callable[[str], ValueT], mistake: Callable[[Entry], Exception]
+) -> Iterator[ValueT]:
+    """Each entry as `read` has it; no object is made for one of a file, unless it is wrong."""
+    texts = entries.texts if isinstance(entries, FileEntries) else [entry.text for entry in entries]
+    for position, text in enumerate(texts):
+        try:
+            yield read(text)
+        except (ValueError, ProtocolError) as error:
+            raise mistake(entries[position]) from error
 
 
-def _network_entry(entry: Entry) -> IPNetwork:
-    try:
-        return parse_network(entry.text)
-    except ValueError as error:
-        around = network_around(entry.text)
-        hint = f"write {around}" if around else "write 192.0.2.0/24 or 2001:db8::/32"
-        raise entry.fail(f"{quote(entry.text)} is no network", hint) from error
+def _no_domain(entry: Entry) -> Exception:
+    return entry.fail(f"{quote(entry.text)} is no domain", "write it as example.org")
 
 
-def _number_entry(entry: Entry) -> int:
-    if entry.text.isascii() and entry.text.isdigit() and len(entry.text) <= 15:
-        return int(entry.text)
-    raise entry.fail(f"{quote(entry.text)} is no number", None)
+def _no_network(entry: Entry) -> Exception:
+    around = network_around(entry.text)
+    hint = f"write {around}" if around else "write 192.0.2.0/24 or 2001:db8::/32"
+    return entry.fail(f"{quote(entry.text)} is no network", hint)
 
 
-def texts_for(fact_type: FactType, entries: Iterable[Entry]) -> frozenset[str]:
+def _no_number(entry: Entry) -> Exception:
+    return entry.fail(f"{quote(entry.text)} is no number", None)
+
+
+def _number(text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= 15:
+        return int(text)
+    raise ValueError(text)
+
+
+def texts_for(fact_type: FactType, entries: Sequence[Entry]) -> frozenset[str]:
     """Entries as texts that a TEXT, MAILBOX or DOMAIN fact is compared with."""
     if fact_type is FactType.DOMAIN:
-        return frozenset(_domain_entry(entry) for entry in entries)
-    normal = normal_mailbox if fact_type is FactType.MAILBOX else normal_text
-    return frozenset(_shared(entry.text, normal(entry.text)) for entry in entries)
+        return frozenset(_read_each(entries, parse_domain, _no_domain))
+    normal = _shared_mailbox if fact_type is FactType.MAILBOX else _shared_text
+    return frozenset(_read_each(entries, normal, _no_domain))
 
 
-def _shared(text: str, normal: str) -> str:
+def _shared_text(text: str) -> str:
     """The text itself where it is normal already: one object in memory and not two."""
+    normal = normal_text(text)
     return text if text == normal else normal
 
 
-def networks_for(entries: Iterable[Entry]) -> NetworkSet:
+def _shared_mailbox(text: str) -> str:
+    normal = normal_mailbox(text)
+    return text if text == normal else normal
+
+
+def networks_for(entries: Sequence[Entry]) -> NetworkSet:
     """Entries as networks."""
-    return NetworkSet(_network_entry(entry) for entry in entries)
+    return NetworkSet(_read_each(entries, parse_network, _no_network))
 
 
-def numbers_for(entries: Iterable[Entry]) -> frozenset[int]:
+def numbers_for(entries: Sequence[Entry]) -> frozenset[int]:
     """Entries as numbers."""
-    return frozenset(_number_entry(entry) for entry in entries)
+    return frozenset(_read_each(entries, _number, _no_number))
 
 
 def address_at(at: Place, text: str) -> str:
