@@ -22,6 +22,8 @@ MAX_RESULTS_READ = 200
 MAX_MESSAGE_ID_OCTETS = 998
 """A line's length (RFC 5322 section 2.1.1); a longer one is cut, in the record only."""
 
+_MESSAGE_ID = b"message-id"
+
 
 class CollectedHeader:
     """The fields of a message, top down.
@@ -77,5 +79,7 @@ class CollectedHeader:
     @property
     def message_id(self) -> str | None:
         """Of the first Message-ID field, as it stands there."""
-        found = next((field for field in self.fields if field.lower_name == b"message-id"), None)
-        return decode_wire(found.unfolded[:MAX_MESSAGE_ID_OCTETS]) or None if found else None
+        for field in self.fields:
+            if len(field.name) == len(_MESSAGE_ID) and field.name.lower() == _MESSAGE_ID:
+                return decode_wire(field.unfolded[:MAX_MESSAGE_ID_OCTETS]) or None
+        return None

@@ -24,6 +24,8 @@ RECEIVED_SPF_FIELD = b"received-spf"
 
 def remove_results(occurrences: Sequence[int]) -> tuple[RemoveHeader, ...]:
     """Removals of these Authentication-Results fields (counted from 1), highest first."""
+    if not occurrences:  # most messages
+        return ()
     return tuple(
         RemoveHeader("Authentication-Results", number) for number in sorted(occurrences, reverse=True)
     )
@@ -31,17 +33,17 @@ def remove_results(occurrences: Sequence[int]) -> tuple[RemoveHeader, ...]:
 
 def remove_received_spf(count: int) -> tuple[RemoveHeader, ...]:
     """Removals of all of so many Received-SPF fields."""
-    return tuple(RemoveHeader("Received-SPF", number) for number in range(count, 0, -1))
+    return tuple([RemoveHeader("Received-SPF", number) for number in range(count, 0, -1)])
 
 
-def insert_on_top(fields: Iterable[HeaderField]) -> tuple[InsertHeader, ...]:
+def insert_on_top(fields: Sequence[HeaderField]) -> tuple[InsertHeader, ...]:
     """Insertions after which these fields stand at the top of the message, in this order."""
-    return tuple(InsertHeader(field) for field in reversed(tuple(fields)))
+    return tuple([InsertHeader(field) for field in reversed(fields)])
 
 
 def added_fields(edits: Iterable[AddHeader]) -> tuple[HeaderField, ...]:
     """The fields that rules add, in order."""
-    return tuple(HeaderField(edit.name.encode("ascii"), b" " + _to_wire(edit.value)) for edit in edits)
+    return tuple([HeaderField(edit.name.encode("ascii"), b" " + _to_wire(edit.value)) for edit in edits])
 
 
 def _to_wire(value: str) -> bytes:

@@ -74,7 +74,8 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast(asyncio.Transport, transport)  # as a stream's is; uvloop's has no such base
-        _prepare(transport.get_extra_info("socket"))
+        if self._server.is_on_network:
+            _prepare(transport.get_extra_info("socket"))
         self._server.links.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -189,9 +190,9 @@ class Link(asyncio.Protocol):
 
 
 def _prepare(peer: socket.socket) -> None:
-    if peer.family != socket.AF_UNIX:
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # an MTA's machine may vanish
+    """A connection over TCP."""
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # an MTA's machine may vanish
 
 
 class MilterServer:
@@ -206,6 +207,7 @@ class MilterServer:
         self.surroundings = surroundings
         self.sweep_seconds = sweep_seconds
         self.links: set[Link] = set()
+        self.is_on_network = False
         self._loop = loop
         self.threads = Threads("milter", MAX_THREADS, loop.call_soon_threadsafe)
         self._server: asyncio.AbstractServer | None = None
@@ -213,11 +215,12 @@ class MilterServer:
 
     def listen(self, listener: socket.socket) -> None:
         """Accept connections, from when the loop runs."""
+        self.is_on_network = listener.family != socket.AF_UNIX
         loop: Any = self._loop  # its own type knows cleanup_socket only from Python 3.13 on
-        if listener.family == socket.AF_UNIX:
-            start = loop.create_unix_server(self._link, sock=listener, backlog=BACKLOG, **_KEEP_SOCKET)
-        else:
+        if self.is_on_network:
             start = loop.create_server(self._link, sock=listener, backlog=BACKLOG)
+        else:
+            start = loop.create_unix_server(self._link, sock=listener, backlog=BACKLOG, **_KEEP_SOCKET)
         self._server = loop.run_until_complete(start)
         self._loop.call_later(self.sweep_seconds, self._sweep)
 

@@ -23,6 +23,8 @@ from mailreeve_policyd.errors import ProtocolError
 
 _NUMBER = Struct("!I")
 _AGREEMENT = Struct("!III")
+_FIELD_HEAD = Struct("!IcI")
+_NUL = "a NUL in a text of the milter protocol"
 
 
 class ReplyCommand(Enum):
@@ -59,14 +61,19 @@ def format_reply(code: int, status: str, lines: Sequence[str]) -> bytes:
 
 def format_insert(index: int, name: bytes, value: bytes) -> bytes:
     """Insert a field; 0 is above all others."""
-    data = _NUMBER.pack(index) + _terminated(name) + _terminated(value)
-    return format_packet(ReplyCommand.INSERT_HEADER, data)
+    return _format_field(ReplyCommand.INSERT_HEADER, index, name, value)
 
 
 def format_removal(name: bytes, occurrence: int) -> bytes:
     """Remove the field of that name and occurrence, counted from 1: it is changed to nothing."""
-    data = _NUMBER.pack(occurrence) + _terminated(name) + _terminated(b"")
-    return format_packet(ReplyCommand.CHANGE_HEADER, data)
+    return _format_field(ReplyCommand.CHANGE_HEADER, occurrence, name, b"")
+
+
+def _format_field(command: ReplyCommand, number: int, name: bytes, value: bytes) -> bytes:
+    if b"\0" in name or b"\0" in value:
+        raise ValueError(_NUL)
+    octets = 1 + _NUMBER.size + len(name) + 1 + len(value) + 1
+    return b"%b%b\0%b\0" % (_FIELD_HEAD.pack(octets, command.value, number), name, value)
 
 
 def format_added_recipient(address: bytes) -> bytes:
@@ -86,7 +93,7 @@ def format_quarantine(reason: bytes) -> bytes:
 
 def _terminated(text: bytes) -> bytes:
     if b"\0" in text:
-        raise ValueError("a NUL in a text of the milter protocol")
+        raise ValueError(_NUL)
     return text + b"\0"
 
 
