@@ -10,18 +10,20 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = REPOSITORY / ".build"
 ROOT = BUILD / "root"
-STAMP = ROOT / ".complete"
+SENDMAIL_ROOT = BUILD / "sendmail"  # apart: several of its programs are named as Postfix's are
+STAMP_NAME = ".complete"
+STAMP = ROOT / STAMP_NAME
 
 
 class LabMissingError(Exception):
     """The servers are not unpacked; the text tells what to type."""
 
 
-def program(path: str) -> Path:
+def program(path: str, root: Path = ROOT) -> Path:
     """A program of the tree by its installed path, as "usr/sbin/postqueue"; LabMissingError without it."""
-    found = ROOT / path
-    if not STAMP.exists() or not found.exists():
-        raise LabMissingError(f"{path} is not unpacked under {ROOT}: run `make test` or `make demo` first")
+    found = root / path
+    if not (root / STAMP_NAME).exists() or not found.exists():
+        raise LabMissingError(f"{path} is not unpacked under {root}: run `make test` or `make demo` first")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Fetch Debian's servers with everything they need, and unpack them under `.build/root`.
+"""Fetch Debian's servers with all they need, and unpack them under `.build/root` and `.build/sendmail`.
 
 Run as `python3 -m tests.lab.unpack` before anything else exists, so it needs the standard library only. apt
 works on a state of its own in which nothing is installed: the closure is the same on every machine, whichever
@@ -8,6 +8,7 @@ The C library is the exception: programs must use the machine's own, which their
 
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ SERVERS = (
     "libmail-dkim-perl",  # a DKIM verifier that shares no code with ours
     "opendkim",  # another one, and what its tables of keys mean
 )
+SENDMAIL = ("sendmail-bin", "sendmail-cf")
 # their programs or libraries come from the machine, or are of use only to maintainer scripts
 NOT_UNPACKED = frozenset(
     (
@@ -40,6 +42,7 @@ NOT_UNPACKED = frozenset(
     )
 )
 FETCH_TIMEOUT_SECONDS = 900
+SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
 class FetchError(Exception):
@@ -48,21 +51,29 @@ class FetchError(Exception):
 
 def main() -> int:
     """Fetch and unpack unless that was done; the exit code for the shell."""
-    wanted = "\n".join(SERVERS) + "\n"
-    if tree.STAMP.exists() and tree.STAMP.read_text() == wanted:
-        return 0
-    begun = time.monotonic()
     try:
-        archives = fetch(
-            tree.BUILD / "apt", SERVERS, "about 45 MB: Postfix, Redis, Cyrus SASL and what they need"
-        )
-        unpack(archives, tree.ROOT, NOT_UNPACKED)
+        provide(SERVERS, tree.ROOT, "about 45 MB: Postfix, Redis, Cyrus SASL and what they need")
+        provide(SENDMAIL, tree.SENDMAIL_ROOT, "about 4 MB: Sendmail and what it needs", beside=SERVERS)
     except (FetchError, OSError, subprocess.SubprocessError) as error:
         say(f"the servers for the tests could not be fetched: {error}")
         return 1
-    tree.STAMP.write_text(wanted)
-    say(f"{len(archives)} packages in {tree.ROOT.name}/, {time.monotonic() - begun:.0f} seconds")
     return 0
+
+
+def provide(packages: Sequence[str], root: Path, what: str, beside: Sequence[str] = ()) -> None:
+    """Fetch packages and unpack them below `root`, unless that was done.
+
+    Left out is what `beside`, packages of another root, need as well: it is looked for there.
+    """
+    wanted, stamp = "\n".join(packages) + "\n", root / tree.STAMP_NAME
+    if not stamp.exists() or stamp.read_text() != wanted:
+        begun = time.monotonic()
+        archives = fetch(tree.BUILD / "apt", packages, what)
+        elsewhere = set(closure(tree.BUILD / "apt", beside)) if beside else set()
+        archives = [archive for archive in archives if archive.name not in elsewhere]
+        unpack(archives, root, NOT_UNPACKED)
+        say(f"{len(archives)} packages in {root.name}/, {time.monotonic() - begun:.0f} seconds")
+    stamp.write_text(wanted)  # anew: what is older than this file is made again
 
 
 def fetch(state: Path, packages: Sequence[str], what: str) -> list[Path]:
@@ -120,6 +131,9 @@ def unpack(archives: Iterable[Path], root: Path, left_out: Collection[str]) -> N
     for archive in archives:
         if archive.name.partition("_")[0] not in left_out:
             run(["dpkg-deb", "--extract", str(archive), str(root)])
+    for path in root.rglob("*"):  # with another group's rights a program would not look for our libraries
+        if path.is_file() and not path.is_symlink() and path.stat().st_mode & SET_ID:
+            path.chmod(path.stat().st_mode & 0o777)
 
 
 def run(command: list[str]) -> str:
