@@ -11,7 +11,7 @@ import msgspec
 
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.transaction import Envelope, Evidence, Session, Tls, Transaction, format_address
-from mailreeve_policyd.verdict import LimitUsage, Observed, Verdict
+from mailreeve_policyd.verdict import LIMITS_UNKNOWN, LimitUsage, Observed, Verdict
 
 MAX_WHOLE = 2**63 - 1
 """Larger numbers are written as this one: JSON readers take 64 bits."""
@@ -188,7 +188,7 @@ def make_record(occurrence: Occurrence) -> AuditRecord:
         verdict.copies,
         tuple([Told(one.rule, one.kind._value_) for one in verdict.notices]) if verdict.notices else (),
         tuple([_would_have(one) for one in verdict.observed]) if verdict.observed else (),
-        any(one.degraded for one in limits) if limits else False,
+        any(one.degraded for one in limits) if limits else LIMITS_UNKNOWN in verdict.unknown,
         occurrence.error,
         False,  # truncated
         {name: round(seconds * 1000, 3) for name, seconds in occurrence.spent.items()},

@@ -25,10 +25,7 @@ from mailreeve_policyd.limits import Usage
 from mailreeve_policyd.notice import Notice
 from mailreeve_policyd.smtp import EnhancedStatus, Reply
 from mailreeve_policyd.transaction import Transaction
-from mailreeve_policyd.verdict import Action, AddHeader, LimitUsage, Verdict
-
-LIMITS_UNKNOWN = "limits"
-"""Stands in `Verdict.unknown` where the store could not say."""
+from mailreeve_policyd.verdict import LIMITS_UNKNOWN, Action, AddHeader, LimitUsage, Verdict
 
 STORE_AWAY = Reply(451, EnhancedStatus(4, 3, 0), "Temporary failure, please try again later")
 

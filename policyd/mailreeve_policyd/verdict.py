@@ -10,6 +10,9 @@ import msgspec
 from mailreeve_policyd.notice import Notice
 from mailreeve_policyd.smtp import Reply, Stage
 
+LIMITS_UNKNOWN = "limits"
+"""Stands in `Verdict.unknown` where the store could not say."""
+
 
 class Action(Enum):
     """What becomes of a transaction. DESIGN.md section 3 tells what each is at each door."""

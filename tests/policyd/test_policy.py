@@ -17,10 +17,9 @@ from mailreeve_policyd.judgement import OnUnknown, Outcome
 from mailreeve_policyd.limits import Charge, LimitStore, Usage
 from mailreeve_policyd.limits_memory import MemoryStore
 from mailreeve_policyd.policy import Policy
-from mailreeve_policyd.settlement import LIMITS_UNKNOWN
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
-from mailreeve_policyd.verdict import Action, AddHeader, LimitUsage, Verdict
+from mailreeve_policyd.verdict import LIMITS_UNKNOWN, Action, AddHeader, LimitUsage, Verdict
 from tests.policyd.limit_stores import HandClock
 from tests.policyd.rules_text import (
     MILTER_ALONE,
