@@ -538,3 +538,69 @@ def test_a_value_that_is_there_adds_nothing(store: LimitStore) -> None:
     key = fresh_key("rule", limit)
 
     assert [one(store, charge_of(limit, key, value=value)).added for value in "aabb"] == [1, 0, 1, 0]
+
+
+# Several calls at once
+
+
+def test_calls_that_come_together_see_each_other(store: LimitStore) -> None:
+    """Of three calls under a limit of two the third is refused, and leaves nothing on the other key."""
+    narrow, wide = charge_of(messages(2)), charge_of(messages(5))
+
+    answers = store.charge_each([[narrow], [wide, narrow], [wide, narrow], []])
+
+    assert answers == [
+        (Usage(1, 2, exceeded=False),),
+        (Usage(1, 5, exceeded=False), Usage(2, 2, exceeded=False)),
+        answers[2],
+        (),
+    ]
+    assert isinstance(answers[2], tuple)
+    assert [usage.exceeded for usage in answers[2]] == [False, True]
+    assert one(store, replace(wide, amount=0)).used == 1
+
+
+def test_a_call_that_is_none_is_its_own_trouble(store: LimitStore) -> None:
+    """A charge that cannot be is that call's answer; those beside it are counted."""
+    charge = charge_of(messages(5))
+
+    first, wrong, last = store.charge_each([[charge], [charge_of(messages(5), amount=-1)], [charge]])
+
+    assert isinstance(wrong, ValueError)
+    assert (first, last) == ((Usage(1, 5, exceeded=False),), (Usage(2, 5, exceeded=False),))
+
+
+def test_many_calls_are_all_answered(store: LimitStore) -> None:
+    """More than a store takes in one transaction or round trip, in their order."""
+    charge = charge_of(messages(150))
+
+    answers = store.charge_each([[charge]] * 200)
+
+    used = [answer[0].used for answer in answers if isinstance(answer, tuple)]
+    assert used == [*range(1, 151), *[150] * 50]
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example has keys of its own
+)
+@given(st.data())
+def test_calls_that_come_together_are_answered_as_one_after_the_other(
+    store: LimitStore, clock: HandClock, data: st.DataObject
+) -> None:
+    """Whatever is charged: the same answers, and the same is counted in the end."""
+    chosen = data.draw(limits())
+    period = chosen[0].period // MICROSECOND
+    apart, together = ([fresh_key(str(place), limit) for place, limit in enumerate(chosen)] for _ in range(2))
+    for _ in range(data.draw(st.integers(1, 4))):
+        clock.advance(data.draw(passing(period, None)))
+        drawn = data.draw(st.lists(drawn_charges(len(chosen)), max_size=5))
+        singles, calls = (
+            [[_charge(chosen[place], keys[place], *rest) for place, *rest in call] for call in drawn]
+            for keys in (apart, together)
+        )
+
+        expected = [store.charge(call) for call in singles]
+
+        assert store.charge_each(calls) == expected
