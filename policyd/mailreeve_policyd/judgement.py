@@ -159,9 +159,11 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     line: int
     outcome: Outcome
     detail: str = ""
+    observed: bool = False
+    """It stands under `observe`, and does nothing."""
 
     def __str__(self) -> str:
-        head = f"{self.stage.value} {self.rule}: {self.outcome.value}"
+        head = f"{self.stage.value} {'observe ' if self.observed else ''}{self.rule}: {self.outcome.value}"
         return f"{head} ({self.detail})" if self.detail else head
 
 

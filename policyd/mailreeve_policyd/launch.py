@@ -141,6 +141,10 @@ def load_rules(configuration: Configuration) -> Ruleset:
     return load_ruleset(path, doors_of(configuration), OnUnknown(settings.on_unknown), outside)
 
 
+_WITHOUT_ARC = "write verify = true under [arc] in mailreeve.toml"
+_NO_ARC = {"arc": _WITHOUT_ARC, "arc_sealer": _WITHOUT_ARC}
+
+
 def open_outside(configuration: Configuration) -> Outside:
     """What rules may ask beside the transaction. Reads the files of `[geoip]`, asks no network.
 
@@ -149,7 +153,10 @@ def open_outside(configuration: Configuration) -> Outside:
     """
     limits, geoip = configuration.settings.limits, configuration.settings.geoip
     outside = Outside(
-        open_live(configuration), ipv4_prefix=limits.ipv4_prefix, ipv6_prefix=limits.ipv6_prefix
+        open_live(configuration),
+        ipv4_prefix=limits.ipv4_prefix,
+        ipv6_prefix=limits.ipv6_prefix,
+        unfound={} if configuration.settings.arc.verify else _NO_ARC,
     )
     if not geoip.country and not geoip.asn:
         return outside

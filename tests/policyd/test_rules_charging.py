@@ -65,8 +65,8 @@ def test_logins_and_addresses_are_keyed_without_case() -> None:
     assert key_of("1 message/day per sasl_username", login="BOB") == key_of(
         "1 message/day per sasl_username", login="bob"
     )
-    assert key_of("1 message/day per sender", sender="Ann@EXAMPLE.net") == key_of(
-        "1 message/day per sender", sender="ann@example.NET"
+    assert key_of("1 message/day per sender spoofable", sender="Ann@EXAMPLE.net") == key_of(
+        "1 message/day per sender spoofable", sender="ann@example.NET"
     )
 
 
@@ -98,13 +98,13 @@ def test_a_limit_without_its_key_does_not_apply(given: dict[str, Any]) -> None:
     text = at_rcpt("a: limit 1 message/day per sasl_username, client_address")
 
     assert charges(text, moment(**given)) == ()
-    assert ruleset_of(text).notes == ("line 2: a does not count mail without sasl_username",)
+    assert any("a does not count mail without sasl_username" in note for note in ruleset_of(text).notes)
 
 
 def test_a_limit_whose_condition_names_its_key_is_not_noted() -> None:
     """It is there whenever the limit applies."""
     assert (
-        ruleset_of(at_rcpt("a: limit 1 message/day per sender if sender and not sasl_username")).notes == ()
+        ruleset_of(at_rcpt("a: limit 1 message/day per sender spoofable if sender and not sasl_username")).notes == ()
     )
 
 
@@ -127,7 +127,7 @@ def test_a_message_is_counted_once_whenever_it_is_asked_about(stage: Stage) -> N
 
 def test_the_milter_counts_each_rcpt_command() -> None:
     """It hears of each once, and Postfix delivers a copy for each; a message still counts once."""
-    text = at_rcpt("a: limit 9 recipients/hour per sender", "b: limit 9 messages/hour per sender")
+    text = at_rcpt("a: limit 9 recipients/hour per sender spoofable", "b: limit 9 messages/hour per sender spoofable")
     asked = moment(sender="ann@example.net", recipient="bob@example.org")
     recipients, messages = charges(text, asked, doors=MILTER_ALONE)
 

@@ -78,7 +78,7 @@ def test_a_line_asks_no_network() -> None:
     ruleset_of(text + "expect defer at mail with spf = temperror\n")
 
 
-LIMITS = "".join(f"    r{number}: limit 9 messages/hour per sender\n" for number in range(100))
+LIMITS = "".join(f"    r{number}: limit 9 messages/hour per sender spoofable\n" for number in range(100))
 
 
 @pytest.mark.parametrize(

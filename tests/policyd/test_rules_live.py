@@ -105,7 +105,7 @@ def test_a_stage_that_asks_a_store_may_wait() -> None:
     )
     rules = rules_with(text, Outside(live=Server()))
 
-    assert [stage.value for stage in Stage if rules.waits(stage)] == ["helo", "rcpt", "data"]
+    assert [stage.value for stage in Stage if rules.asks_live(stage)] == ["helo", "rcpt", "data"]
 
 
 # Limits in tables

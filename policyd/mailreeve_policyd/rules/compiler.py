@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mailreeve_policyd.facts import FACTS, Door, Fact, FactType
+from mailreeve_policyd.facts import FACTS, Door
 from mailreeve_policyd.judgement import OnUnknown
 from mailreeve_policyd.rules.actions import Decide, Note, compile_action
 from mailreeve_policyd.rules.charging import Counter, compile_limit
@@ -14,12 +14,8 @@ from mailreeve_policyd.rules.comparisons import facts_of
 from mailreeve_policyd.rules.conditions import comparisons_of, compile_condition
 from mailreeve_policyd.rules.language import Language, check_tag, read_tag
 from mailreeve_policyd.rules.nodes import (
-    AllOf,
-    Comparison,
-    Condition,
     LanguageNode,
     LimitNode,
-    Operator,
     RuleNode,
     RulesFile,
     SetNode,
@@ -32,6 +28,8 @@ from mailreeve_policyd.rules.ruleset import Rule, Ruleset
 from mailreeve_policyd.rules.scope import Scope
 from mailreeve_policyd.rules.sets import LiveSet, NamedSet, ReadFile, load_set, path_of
 from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
+from mailreeve_policyd.rules.spelling import texts_of
+from mailreeve_policyd.rules.spoofing import check_spoofable
 from mailreeve_policyd.rules.tables import LiveTable, Table, load_table
 from mailreeve_policyd.rules.texts import check_texts
 from mailreeve_policyd.smtp import Stage
@@ -189,17 +187,17 @@ def compile_rules(parsed: RulesFile, file: str, doors: Mapping[Stage, Door], nam
     for stage, door in doors.items():
         names.scope(stage, door)  # for a mistake in `reply-language`, whoever cites a text
     rules: list[Rule] = []
-    notes: list[str] = []
+    earlier: dict[Stage, list[RuleNode]] = {}
     for block in parsed.blocks:
         stage, door = deciding(block.stage, doors)
         scope = names.scope(stage, door)
-        for node in block.rules:
-            rules.append(_compile_rule(node, scope))
-            notes += _notes(node, rules[-1])
-    blocks = {stage: tuple(rule for rule in rules if rule.stage is stage) for stage in Stage}
-    return Ruleset(
-        file, tuple(rules), tuple(notes), {stage: found for stage, found in blocks.items() if found}
-    )
+        above = earlier.setdefault(stage, [])
+        for node, text in zip(block.rules, texts_of(block, parsed.source), strict=True):
+            rules.append(_compile_rule(node, scope, text))
+            check_spoofable(node, above)
+            above.append(node)
+    blocks = {stage: tuple(rule for rule in rules if rule.stage is stage) for stage in earlier}
+    return Ruleset(file, tuple(rules), blocks={stage: found for stage, found in blocks.items() if found})
 
 
 def parse_stage(word: Word) -> Stage:
@@ -233,18 +231,19 @@ def deciding(word: Word, doors: Mapping[Stage, Door]) -> tuple[Stage, Door]:
     return stage, door
 
 
-def _compile_rule(node: RuleNode, scope: Scope) -> Rule:
+def _compile_rule(node: RuleNode, scope: Scope, text: str) -> Rule:
     name = node.name.text
     if len(name) > MAX_NAME:
         raise Mistake(node.name.at, f"the name of this rule is longer than {MAX_NAME} characters")
     body = _compile_body(node, scope)
-    condition = compile_condition(node.condition, scope) if node.condition is not None else None
+    clause = compile_condition(node.condition, scope) if node.condition is not None else None
+    condition = clause.test if clause is not None else None
     asked = [fact for each in comparisons_of(node.condition) for fact in facts_of(each, scope)]
     asks = tuple({fact.name: fact for fact in asked}.values())
     facts = (*asks, *body.facts)
     observed = node.observed is not None
-    at = node.name.at.line
-    return Rule(name, scope.stage, at, condition, _on_unknown(node), asks, facts, body, observed)
+    at, unknown = node.name.at.line, _on_unknown(node)
+    return Rule(name, scope.stage, at, condition, unknown, asks, facts, body, observed, clause, text)
 
 
 def _compile_body(node: RuleNode, scope: Scope) -> Decide | Note | Counter:
@@ -263,30 +262,3 @@ def _on_unknown(node: RuleNode) -> OnUnknown | None:
         words = [each.value for each in OnUnknown]
         hint = suggest(word.text, words) or f"write {one_of(words)}"
         raise Mistake(word.at, f"unknown {quote(word.text)} after `on-unknown`", hint) from None
-
-
-# Notes: what is right, but perhaps not what was meant
-
-
-def _notes(node: RuleNode, rule: Rule) -> Iterable[str]:
-    if isinstance(rule.body, Counter):
-        absent = [fact.name for fact in rule.body.keys if not _is_there(fact, node.condition)]
-        if absent:
-            yield f"line {rule.line}: {rule.name} does not count mail without {one_of(absent)}"
-    for comparison in comparisons_of(node.condition):
-        if comparison.operator is Operator.PRESENT and _is_always_there(comparison, rule):
-            name = comparison.subject.name
-            yield f"line {rule.line}: {name} is always there; write `{name} is pass`, or another of its words"
-
-
-def _is_always_there(comparison: Comparison, rule: Rule) -> bool:
-    names = [fact.name for fact in rule.asks if fact.type is FactType.WORD and fact.name != "dmarc_policy"]
-    return not comparison.subject.is_attribute and comparison.subject.name in names
-
-
-def _is_there(fact: Fact, condition: Condition | None) -> bool:
-    """Is the fact there whenever the condition holds?"""
-    if fact.type is FactType.WORD or fact.name == "client_address":
-        return True
-    parts = condition.parts if isinstance(condition, AllOf) else (condition,)
-    return any(isinstance(part, Comparison) and part.subject.name == fact.name for part in parts)

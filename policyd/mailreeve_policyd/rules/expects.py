@@ -6,7 +6,7 @@ Each line has a store of its own in memory and a clock of its own, and asks no n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -25,9 +25,10 @@ from mailreeve_policyd.rules.rehearsal import rehearse
 from mailreeve_policyd.rules.ruleset import Ruleset
 from mailreeve_policyd.rules.scope import Scope
 from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
+from mailreeve_policyd.rules.verbs import Verb
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
-from mailreeve_policyd.verdict import Action
+from mailreeve_policyd.verdict import Action, Verdict
 
 MAX_STEPS = 200_000
 """All lines of a file together: some seconds, and a reload waits for them. A step takes about 50 us: a
@@ -97,24 +98,36 @@ def _check_steps(parsed: RulesFile, ruleset: Ruleset) -> None:
 
 
 def _run(node: ExpectNode, context: _Context) -> None:
-    expected = _action(node.action)
+    expected = _expectation(node.action)
     stage, door = deciding(node.stage, context.doors)
     scope = context.names.scope(stage, door)
     transaction = transaction_from(node.givens, scope)
     ruleset = _for_line(node, scope, context)
     policy, last = _play(node.after, transaction, ruleset, door, context.on_unknown)
     verdict = policy.decide(last)
-    if verdict.action is not expected:
+    if not _EXPECTATIONS[expected](verdict):
         raise _failure(node, expected, policy.explain(last, verdict))
 
 
-def _action(word: Word) -> Action:
-    try:
-        return Action(word.text)
-    except ValueError:
-        actions = [action.value for action in Action]
-        hint = suggest(word.text, actions) or f"here may stand {one_of(actions)}"
-        raise Mistake(word.at, f"{quote(word.text)} is nothing that a line can expect", hint) from None
+def _decided(action: Action) -> Callable[[Verdict], bool]:
+    return lambda verdict: verdict.action is action
+
+
+_EXPECTATIONS: Mapping[str, Callable[[Verdict], bool]] = {
+    **{action.value: _decided(action) for action in Action},
+    Verb.BCC.value: lambda verdict: bool(verdict.copies),
+    Verb.ADD_HEADER.value: lambda verdict: bool(verdict.edits),
+    Verb.WARN.value: lambda verdict: bool(verdict.warnings),
+    Verb.NOTIFY.value: lambda verdict: bool(verdict.notices),
+}
+"""What a line can expect: what was decided, or what was done beside, whatever was decided."""
+
+
+def _expectation(word: Word) -> str:
+    if word.text in _EXPECTATIONS:
+        return word.text
+    hint = suggest(word.text, _EXPECTATIONS) or f"here may stand {one_of(_EXPECTATIONS)}"
+    raise Mistake(word.at, f"{quote(word.text)} is nothing that a line can expect", hint)
 
 
 def _for_line(node: ExpectNode, scope: Scope, context: _Context) -> Ruleset:
@@ -132,7 +145,7 @@ def _play(
     """Let N messages come, each a new one, evenly over the time that is said. What to judge is the next."""
     times, within = _times(after)
     clock = _Clock()
-    policy = Policy(ruleset, MemoryStore(clock), door, on_unknown)
+    policy = Policy(ruleset, MemoryStore(clock), door, on_unknown, clock)
     for number in range(times):
         clock.now = _START + (within * number / times) / timedelta(seconds=1)
         policy.decide(replace(transaction, instance=f"expect-{number}"))
@@ -148,10 +161,10 @@ def _times(after: After | None) -> tuple[int, timedelta]:
     return after.times.value, period_of(after.within) if after.within else timedelta(0)
 
 
-def _failure(node: ExpectNode, expected: Action, explanation: Explanation) -> Mistake:
+def _failure(node: ExpectNode, expected: str, explanation: Explanation) -> Mistake:
     verdict = explanation.verdict
     by = f" by rule {quote(verdict.rule)}" if verdict.rule else ""
-    problem = f"expected {expected.value} at {node.stage.text}, but it is {verdict.action.value}{by}"
+    problem = f"expected {expected} at {node.stage.text}, but it is {verdict.action.value}{by}"
     return Mistake(node.at, problem, "\n        ".join(["rule by rule:", *_told(explanation.steps)]))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown
+from mailreeve_policyd.rules.advice import advise
 from mailreeve_policyd.rules.compiler import Names, compile_rules, files_of, load_names
 from mailreeve_policyd.rules.expects import run_expects
 from mailreeve_policyd.rules.nodes import RulesFile
@@ -89,4 +90,5 @@ def _make(origin: _Origin, known: Names | None) -> Ruleset:
     def again(changed: frozenset[Path]) -> Ruleset:
         return _make(origin, names.but_of(changed, parsed, origin.folder))
 
-    return replace(ruleset, stamps=stamps, again=again, beside=origin.outside.files)
+    notes = advise(parsed, origin.doors, names.sets, origin.outside.unfound)
+    return replace(ruleset, notes=notes, stamps=stamps, again=again, beside=origin.outside.files)

@@ -205,6 +205,11 @@ class RuleNode:
     on_unknown: Word | None
     observed: Word | None = None
 
+    @property
+    def at(self) -> Place:
+        """Where it begins."""
+        return self.observed.at if self.observed is not None else self.name.at
+
 
 @dataclass(frozen=True, slots=True)
 class SetNode:
@@ -252,10 +257,11 @@ class LanguageNode:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`at STAGE { ... }`."""
+    """`at STAGE { ... }`; `end` is its closing brace."""
 
     stage: Word
     rules: tuple[RuleNode, ...]
+    end: Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ class Outside:
     ipv6_prefix: int = IPV6_PREFIX
     given: Mapping[str, FactValue] = field(default_factory=dict)
     files: tuple[WatchedFiles, ...] = ()
+    unfound: Mapping[str, str] = field(default_factory=dict)
+    """Facts that nobody finds out by this configuration, each with what would change that."""
 
 
 BOUND_FACTS = frozenset(("client_network", "client_country", "client_asn"))

@@ -195,8 +195,10 @@ class _Builder(Transformer[Token, object]):
 
     # rules
 
-    def block(self, stage: Token, *rules: RuleNode) -> nodes.Block:
-        return nodes.Block(_word(stage), rules)
+    def block(self, stage: Token, *rest: RuleNode | Token) -> nodes.Block:
+        rules = tuple(each for each in rest if isinstance(each, RuleNode))
+        (end,) = (_place(each) for each in rest if isinstance(each, Token))
+        return nodes.Block(_word(stage), rules, end)
 
     def rule(
         self,

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.facts import Fact
@@ -21,6 +23,7 @@ from mailreeve_policyd.judgement import (
 )
 from mailreeve_policyd.rules.actions import Decide, Note, cannot_know
 from mailreeve_policyd.rules.charging import Counter
+from mailreeve_policyd.rules.conditions import Clause
 from mailreeve_policyd.rules.logic import Test
 from mailreeve_policyd.rules.scope import is_unknown, shown
 from mailreeve_policyd.smtp import Stage
@@ -47,6 +50,10 @@ class Rule:
     body: Decide | Note | Counter
     observed: bool = False
     """Under `observe` it is evaluated, counted and recorded, and does nothing."""
+    clause: Clause | None = None
+    """Its condition, part by part."""
+    text: str = ""
+    """As it stands in the file, its name included, with its line ends."""
 
     @property
     def counts(self) -> bool:
@@ -191,9 +198,9 @@ def _steps(rules: Sequence[Rule], transaction: Transaction, on_unknown: OnUnknow
     decided = False
     for rule in rules:
         if decided:
-            yield Step(rule.stage, rule.name, rule.line, Outcome.NOT_REACHED)
+            yield Step(rule.stage, rule.name, rule.line, Outcome.NOT_REACHED, observed=rule.observed)
             continue
-        step = _step(rule, transaction)
+        step = replace(_step(rule, transaction), observed=rule.observed)
         decides = isinstance(rule.body, Decide) and step.outcome is Outcome.HELD
         defers = step.outcome is Outcome.UNKNOWN and rule.defers_unknown(on_unknown)
         decided = (decides or defers) and not rule.observed

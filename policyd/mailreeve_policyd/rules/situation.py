@@ -26,7 +26,8 @@ _SPOKEN = {
     "LABEL": "the next rule (`name:`)", "NAME": "a word", "STRING": 'a text in quotes ("...")',
     "NUMBER": "a number", "NETWORK": "an address or network", "REGEX": "a pattern (/.../)",
     "ORDER": "`<`, `<=`, `>`, `>=`", "LBRACE": "`{`", "RBRACE": "`}`", "LPAR": "`(`", "RPAR": "`)`",
-    "LSQB": "`[`", "RSQB": "`]`", "COLON": "`:`", "COMMA": "`,`", "EQUAL": "`=`", "SLASH": "`/`", "PERCENT": "`%`",
+    "LSQB": "`[`", "RSQB": "`]`", "COLON": "`:`", "COMMA": "`,`", "EQUAL": "`=`", "SLASH": "`/`",
+    "PERCENT": "`%`",
     "$END": "the end of the file",
 }  # fmt: skip
 

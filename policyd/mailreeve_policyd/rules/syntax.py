@@ -70,9 +70,8 @@ def _tell_open_block(here: Situation) -> Mistake | None:
     if here.block is None or not starts_statement or not {"LABEL", "RBRACE"} & here.expected:
         return None
     opened, words = here.block
-    return here.mistake(
-        f"the block {quote(words + ' {')} of line {opened.line} is not closed", "a `}` is missing before this place"
-    )
+    problem = f"the block {quote(words + ' {')} of line {opened.line} is not closed"
+    return here.mistake(problem, "a `}` is missing before this place")
 
 
 def _tell_end(here: Situation) -> Mistake | None:
