@@ -71,23 +71,37 @@ class Policy:
     def decide_each(
         self, questions: Sequence[tuple[Transaction, Sequence[Stage]]]
     ) -> list[Verdict | Exception]:
-        """As `decide` for each, with one call of the store for all. A bug that one meets is its answer."""
-        answers: list[Verdict | Exception] = []
-        counting: list[tuple[int, Judgement]] = []
-        for transaction, stages in questions:
+        """As `decide` for each, in order, with few calls of the store for all.
+
+        An exception is the answer of the one that met it: a bug.
+        """
+        answers: list[Verdict | Exception] = [_NOT_ANSWERED] * len(questions)
+        counting: dict[int, Judgement] = {}
+        for place, (transaction, stages) in enumerate(questions):
             try:
                 judgement = self._ruleset.judge(transaction, _in_order(stages, transaction), self._on_unknown)
                 if judgement.charges and not _may_refuse(judgement):
-                    counting.append((len(answers), judgement))
-                    answers.append(_NOT_COUNTED)
-                else:
-                    answers.append(self._finish(self._settle(transaction, judgement)))
+                    counting[place] = judgement
+                    continue
+                if judgement.charges:
+                    self._charge_each(questions, counting, answers)
+                answers[place] = self._finish(self._settle(transaction, judgement))
             except Exception as error:  # noqa: BLE001 -- the door tells whose it is
-                answers.append(error)
-        charged = self._store.charge_each([judgement.charges for _, judgement in counting])
-        for (place, judgement), usages in zip(counting, charged, strict=True):
-            answers[place] = self._after_charge(questions[place][0], judgement, usages)
+                answers[place] = error
+        self._charge_each(questions, counting, answers)
         return answers
+
+    def _charge_each(
+        self,
+        questions: Sequence[tuple[Transaction, Sequence[Stage]]],
+        counting: dict[int, Judgement],
+        answers: list[Verdict | Exception],
+    ) -> None:
+        """Charge and answer those that wait for it."""
+        charged = self._store.charge_each([judgement.charges for judgement in counting.values()])
+        for (place, judgement), usages in zip(counting.items(), charged, strict=True):
+            answers[place] = self._after_charge(questions[place][0], judgement, usages)
+        counting.clear()
 
     def _after_charge(
         self, transaction: Transaction, judgement: Judgement, charged: Charged
@@ -135,7 +149,7 @@ class Policy:
             return settle_without_store(transaction, judgement)
 
 
-_NOT_COUNTED = StoreError("not asked yet")
+_NOT_ANSWERED = RuntimeError("a question without an answer")
 
 
 def _may_refuse(judgement: Judgement) -> bool:

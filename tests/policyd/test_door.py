@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -8,8 +9,11 @@ import pytest
 
 from mailreeve_policyd.audit import AuditLog
 from mailreeve_policyd.authres import MethodResult
-from mailreeve_policyd.door import PolicyDoor
+from mailreeve_policyd.blocks import Gather
+from mailreeve_policyd.door import PolicyConnection, PolicyDoor
 from mailreeve_policyd.errors import ProtocolError
+from mailreeve_policyd.question import Question
+from mailreeve_policyd.resolver import NotAtHandError
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Evidence, Transaction
 from mailreeve_policyd.verdict import Action, AddHeader, Verdict
@@ -49,16 +53,34 @@ class Scripted:
             raise self.outcome
         return self.outcome
 
+    def decide_each(
+        self, questions: Sequence[tuple[Transaction, tuple[Stage, ...]]]
+    ) -> list[Verdict | Exception]:
+        self.asked += questions
+        return [
+            ValueError("a bug") if str(transaction.recipient) == "bug@example.org" else self.outcome
+            for transaction, _ in questions
+        ]
+
+
+def find_all(_: Transaction, asked: frozenset[str]) -> Evidence:
+    """What is asked for passes."""
+    return Evidence(tuple(MethodResult(name, "pass") for name in asked))
+
 
 def door_of(
-    policy: Scripted, records: Records, needs: Iterable[str] = (), decides: Iterable[Stage] = Stage
+    policy: Scripted,
+    records: Records,
+    needs: Iterable[str] = (),
+    decides: Iterable[Stage] = Stage,
+    gather: Gather = find_all,
 ) -> PolicyDoor:
     ticks = iter(range(100))
     return PolicyDoor(
         policy=policy,
         needs=lambda _: frozenset(needs),
         decides=frozenset(decides),
-        gather=lambda _, asked: Evidence(tuple(MethodResult(name, "pass") for name in asked)),
+        gather=gather,
         audit=AuditLog("policyd", records),
         stopwatch=lambda: float(next(ticks)),
     )
@@ -130,3 +152,87 @@ def test_connections_do_not_share_their_memory() -> None:
         connection.answer(request)
 
     assert [len(stages) for _, stages in policy.asked] == [4, 4]
+
+
+def questions_of(door: PolicyDoor, *recipients: str) -> list[Question[PolicyConnection]]:
+    """One of a connection each."""
+    return [Question(door.connection(), RCPT | {"recipient": each}) for each in recipients]
+
+
+def test_questions_of_several_connections_are_decided_at_once() -> None:
+    """Each gets its answer and its line in the record; the policy is asked once for all."""
+    policy, records = Scripted(Verdict(Action.CONTINUE, Stage.RCPT)), Records()
+    door = door_of(policy, records)
+    questions = questions_of(door, "a@example.org", "b@example.org")
+    door.answer_each(questions)
+
+    assert [question.answer for question in questions] == [b"action=DUNNO\n\n"] * 2
+    assert [str(transaction.recipient) for transaction, _ in policy.asked] == [
+        "a@example.org",
+        "b@example.org",
+    ]
+    assert len(records.lines) == 2
+
+
+def test_a_bug_with_one_question_is_no_matter_of_the_others() -> None:
+    """The connection of that one ends; the others are answered."""
+    door = door_of(Scripted(Verdict(Action.CONTINUE, Stage.RCPT)), Records())
+    questions = questions_of(door, "a@example.org", "bug@example.org")
+    broken = Question(door.connection(), {"request": "smtpd_access_policy"})
+    door.answer_each([*questions, broken])
+
+    assert [question.answer for question in (*questions, broken)] == [b"action=DUNNO\n\n", None, None]
+    assert [type(question.error) for question in (*questions, broken)] == [
+        type(None),
+        ValueError,
+        ProtocolError,
+    ]
+
+
+def test_what_must_wait_for_dns_is_asked_again_when_it_has() -> None:
+    """The others are answered at once; what was found out is there when it is asked again."""
+    policy = Scripted(Verdict(Action.CONTINUE, Stage.RCPT))
+
+    def gather(transaction: Transaction, needs: frozenset[str]) -> Evidence:
+        if threading.get_ident() == here:
+            raise NotAtHandError
+        return Evidence(tuple(MethodResult(name, "pass") for name in needs))
+
+    here = threading.get_ident()
+    door = door_of(policy, Records(), needs={"iprev"}, gather=gather)
+    [question] = questions_of(door, "a@example.org")
+    door.answer_each([question])
+    assert (question.answer, question.error) == (None, None)
+    assert question.wait_for is not None
+
+    thread = threading.Thread(target=question.wait_for)
+    thread.start()
+    thread.join()
+    door.answer_each([question])
+
+    assert question.answer == b"action=DUNNO\n\n"
+    [(transaction, _)] = policy.asked
+    assert transaction.evidence is not None
+    assert transaction.evidence.result("iprev") is not None
+
+
+def test_a_bug_while_waiting_is_told_when_it_is_asked_again() -> None:
+    """A thread that waits tells nobody: the question does."""
+
+    def gather(transaction: Transaction, needs: frozenset[str]) -> Evidence:
+        if threading.get_ident() == here:
+            raise NotAtHandError
+        raise ZeroDivisionError
+
+    here = threading.get_ident()
+    door = door_of(Scripted(Verdict(Action.CONTINUE, Stage.RCPT)), Records(), needs={"spf"}, gather=gather)
+    [question] = questions_of(door, "a@example.org")
+    door.answer_each([question])
+    assert question.wait_for is not None
+    thread = threading.Thread(target=question.wait_for)
+    thread.start()
+    thread.join()
+    question.wait_for = None
+    door.answer_each([question])
+
+    assert isinstance(question.error, ZeroDivisionError)

@@ -57,6 +57,24 @@ class Gate(Echo):
         return super().answer(attributes)
 
 
+class Lookups(Echo):
+    """Needs something looked up for one recipient first, which takes until the test opens the gate."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.open = threading.Event()
+
+    def answer_each(self, questions: Sequence[Question[None]]) -> None:
+        for question in questions:
+            if question.attributes["recipient"] == "53" and not self.open.is_set():
+                question.wait_for = self.look_up
+        super().answer_each([question for question in questions if question.wait_for is None])
+
+    def look_up(self) -> None:
+        self.asked.set()
+        assert self.open.wait(TIMEOUT_SECONDS)
+
+
 class Running:
     """A server in a thread of this process, at one address."""
 
@@ -227,6 +245,106 @@ def test_a_retiring_server_closes_idle_connections(running: Running) -> None:
         client.close()
     running.thread.join(TIMEOUT_SECONDS)
     assert not running.thread.is_alive()
+
+
+def test_who_asks_without_pause_is_answered_in_order(unix: UnixAddress) -> None:
+    """What comes while a request is under way waits in the socket: it is bounded there."""
+    gate = Gate()
+    with serving(unix, gate) as running, running.connect() as client:
+        client.sendall(REQUEST % 1)
+        assert gate.asked.wait(TIMEOUT_SECONDS)
+        client.sendall(REQUEST % 2 + REQUEST % 3)
+        gate.open.set()
+
+        assert read_until(client, b"3\n\n") == b"".join(b"action=DUNNO %d\n\n" % n for n in (1, 2, 3))
+        assert ask(client, 4) == b"action=DUNNO 4\n\n"
+
+
+def test_a_request_that_must_wait_holds_up_no_other(unix: UnixAddress) -> None:
+    """DNS is waited for in a thread; the same connection waits, all others go on."""
+    lookups = Lookups()
+    with serving(unix, lookups) as running, running.connect() as client, running.connect() as other:
+        client.sendall(REQUEST % 53 + REQUEST % 54)
+        assert lookups.asked.wait(TIMEOUT_SECONDS)
+        assert ask(other, 7) == b"action=DUNNO 7\n\n"
+        lookups.open.set()
+
+        assert read_until(client, b"54\n\n") == b"action=DUNNO 53\n\naction=DUNNO 54\n\n"
+
+
+def test_a_store_that_hangs_holds_up_only_who_asked_it(unix: UnixAddress) -> None:
+    """Whatever blocks the answering itself: another thread goes on with the loop."""
+
+    class Hanging(Gate):
+        def answer(self, attributes: Mapping[str, str]) -> bytes:
+            return super().answer(attributes) if attributes["recipient"] == "1" else Echo().answer(attributes)
+
+    hanging = Hanging()
+    with serving(unix, hanging) as running, running.connect() as client, running.connect() as other:
+        client.sendall(REQUEST % 1)
+        assert hanging.asked.wait(TIMEOUT_SECONDS)
+        assert ask(other, 7) == b"action=DUNNO 7\n\n"
+        hanging.open.set()
+
+        assert read_until(client, b"\n\n") == b"action=DUNNO 1\n\n"
+
+
+def test_a_retiring_server_answers_who_waits_for_dns(unix: UnixAddress) -> None:
+    """What was read is answered, however long that takes."""
+    lookups = Lookups()
+    with serving(unix, lookups) as running, running.connect() as client:
+        client.sendall(REQUEST % 53)
+        assert lookups.asked.wait(TIMEOUT_SECONDS)
+        running.server.retire()
+        lookups.open.set()
+
+        assert read_until(client, b"never") == b"action=DUNNO 53\n\n"
+
+
+def test_who_asks_nothing_for_long_is_disconnected(unix: UnixAddress) -> None:
+    """Its place is for others. A busy connection is none of these, however long its answer takes."""
+    gate = Gate()
+    with (
+        serving(unix, gate, bounds=Bounds(idle_seconds=0.02)) as running,
+        running.connect() as idle,
+        running.connect() as busy,
+    ):
+        busy.sendall(REQUEST % 1)
+        assert idle.recv(100) == b""
+        gate.open.set()
+
+        assert read_until(busy, b"\n\n") == b"action=DUNNO 1\n\n"
+        assert busy.recv(100) == b""
+
+
+def test_who_takes_long_for_a_request_is_disconnected(
+    unix: UnixAddress, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A byte now and then keeps nobody connected; a request that came before is answered."""
+    with serving(unix, bounds=Bounds(request_seconds=0.02)) as running, running.connect() as client:
+        client.sendall(REQUEST % 1 + b"r")
+        with suppress(BrokenPipeError):
+            for octet in REQUEST:
+                client.sendall(bytes([octet]))
+                client.settimeout(0.001)
+                with suppress(TimeoutError):
+                    assert client.recv(100) in (b"action=DUNNO 1\n\n", b"")
+        client.settimeout(TIMEOUT_SECONDS)
+
+        assert client.recv(100) == b""
+    assert "did not send a whole request" in caplog.text
+
+
+def test_the_log_says_once_that_all_connections_are_taken(
+    unix: UnixAddress, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The operator sees why Postfix waits."""
+    with serving(unix, max_connections=1) as running:
+        for number in range(3):
+            with running.connect() as client:
+                assert ask(client, number) == b"action=DUNNO %d\n\n" % number
+    said = [record.message for record in caplog.records if "max_connections" in record.message]
+    assert len(said) == 1
 
 
 def test_running_out_of_descriptors_is_logged_and_survived(
