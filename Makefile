@@ -62,8 +62,8 @@ clean:
 	  || { tail -n 40 .build/pip.log >&2; exit 1; }
 	@touch $@
 
-# 45 MB of Debian packages, unpacked here and installed nowhere.
+# 50 MB of Debian packages, unpacked here and installed nowhere.
 .build/root/.complete: tests/lab/unpack.py
-	@echo "Unpacking Postfix, Redis and Cyrus SASL into .build/root (once; the machine stays as it is)"
+	@echo "Unpacking Postfix, Redis, Cyrus SASL and Sendmail into .build (once; the machine stays as it is)"
 	@$(PYTHON) -m tests.lab.unpack
 	@touch $@

@@ -72,15 +72,8 @@ class Sendmail(Process):
         environment["LD_LIBRARY_PATH"] = f"{libraries}:{environment['LD_LIBRARY_PATH']}"
         self._write_files(milter, environment)
         program = tree.program("usr/libexec/sendmail/sendmail", tree.SENDMAIL_ROOT)
-        command = [
-            *NAMED,
-            program,
-            "-C",
-            self.folder / "sendmail.cf",
-            "-bD",
-            "-X",
-            self.folder / "traffic.log",
-        ]
+        files: list[str | Path] = ["-C", self.folder / "sendmail.cf", "-X", self.folder / "traffic.log"]
+        command: list[str | Path] = [*NAMED, program, *files, "-bD"]
         super().__init__(command, self.folder / "sendmail.log", environment)
 
     @property
