@@ -71,6 +71,9 @@ def open_file(path: Path) -> sqlite3.Connection:
     """
     if not path.exists():
         _make_file(path)
+    if not os.access(path, os.R_OK | os.W_OK):
+        # SQLite would open it for reading, and leave a log that could not be written even if the file can be
+        raise PermissionError("may not be written")
     connection = _connect(path)
     try:
         _prepare(connection)

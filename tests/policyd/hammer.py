@@ -30,6 +30,7 @@ from tests.policyd.limit_stores import charge_of, messages
 LIMIT = messages(1000, 3600)
 KEY = limit_key("hammer", LIMIT, ["one"])
 CLUSTER = "cluster:"
+MANY = 10**9
 END_SECONDS = 60
 WAIT_SECONDS = 20.0
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -129,7 +130,58 @@ def full(store: LimitStore, number: int) -> None:
     charge(store)
 
 
-VERBS = {"repeat": repeat, "fork": fork, "full": full}
+def killed(store: LimitStore, number: int) -> None:
+    """Kill two children that charge, so many times, each time after other numbers of answers.
+
+    Says how many charges were answered, and how many may have been under way when their child died.
+    """
+    answered = 0
+    for turn in range(number):
+        children = [_charging_child(store, turn) for _ in range(2)]
+        for child, heard in children:
+            wanted = answered + 1 + turn * 13 % 101
+            while answered < wanted:
+                answered += len(os.read(heard, wanted - answered))
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            while read := len(os.read(heard, 65536)):
+                answered += read
+            os.close(heard)
+    say(str(answered))
+    say(str(2 * number))
+
+
+def _charging_child(store: LimitStore, turn: int) -> tuple[int, int]:
+    """A process that charges KEY and keys of its own until it is killed, and the pipe that hears of each."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writing)
+        return child, reading
+    limit = messages(MANY, 3600)
+    try:
+        while True:
+            more = [charge_of(limit) for _ in range(turn % 5 * 10)]
+            (usage, *_) = store.charge([charge_of(limit, KEY), *more])
+            if not usage.exceeded:
+                os.write(writing, b".")
+    finally:
+        os._exit(1)
+
+
+def readonly(store: LimitStore, number: int) -> None:
+    """Charge with a user's rights, again where nothing may be written, and again where it may."""
+    if not os.getuid():
+        os.setresuid(number, number, number)
+    charge(store)
+    store.close()
+    file = Path(sys.argv[2])
+    for mode in (0o400, 0o600):
+        file.chmod(mode)
+        charge(store)
+
+
+VERBS = {"repeat": repeat, "fork": fork, "full": full, "killed": killed, "readonly": readonly}
 
 if __name__ == "__main__":
     opened = open_store(sys.argv[2])
