@@ -25,6 +25,7 @@ from mailreeve_policyd.limits_redis_nodes import Nodes
 from mailreeve_policyd.redis_access import RedisAccess, RedisUrl
 from tests.lab.ports import LOOPBACK
 from tests.lab.redis import Cluster
+from tests.lab.tree import REPOSITORY
 
 SECOND = 1_000_000
 """Microseconds, the resolution of every store."""
@@ -73,6 +74,13 @@ class HandRetries:
             self.wait -= seconds
 
 
+def documented_acl() -> str:
+    """The line of docs/limits.md that makes the user of the limits."""
+    page = (REPOSITORY / "docs" / "limits.md").read_text()
+    (line,) = (line.strip() for line in page.splitlines() if line.strip().startswith("ACL SETUSER"))
+    return line
+
+
 def open_cluster(
     cluster: Cluster,
     local: LimitStore,
@@ -80,10 +88,13 @@ def open_cluster(
     mode: OnUnavailable = OnUnavailable.LOCAL,
     *,
     retries: Callable[[], Retries] = ThreadRetries,
+    username: str | None = None,
+    password: str | None = None,
 ) -> ClusterStore:
     """A store on the cluster."""
     seeds = [(LOOPBACK, server.port) for server in cluster.masters]
-    nodes = Nodes(seeds, lambda address: OneServer(RedisAccess(RedisUrl(*address), 10).open()))
+    access = RedisAccess(RedisUrl("", username=username, password=password), 10)
+    nodes = Nodes(seeds, lambda address: OneServer(access.at(address).open()))
     return ClusterStore(nodes, local, mode, getLogger("tests.cluster"), clock, retries=retries)
 
 

@@ -20,7 +20,15 @@ from tests.lab.ports import LOOPBACK
 from tests.lab.redis import Redis
 from tests.lab.work import work_folder
 from tests.policyd.hammer import answers, go, start, used
-from tests.policyd.limit_stores import SECOND, HandClock, charge_of, distinct, fresh_key, messages
+from tests.policyd.limit_stores import (
+    SECOND,
+    HandClock,
+    charge_of,
+    distinct,
+    documented_acl,
+    fresh_key,
+    messages,
+)
 
 PASSWORD = "p:a@ss/w%rd"
 QUOTED_PASSWORD = "p%3Aa%40ss%2Fw%25rd"
@@ -255,10 +263,8 @@ def test_a_forked_child_uses_connections_of_its_own(work: Path) -> None:
 
 def test_the_documented_acl_is_enough(work: Path) -> None:
     """The line of docs/limits.md makes a user that may charge, and that may do nothing else."""
-    page = (Path(__file__).resolve().parents[2] / "docs" / "limits.md").read_text()
-    (line,) = (line.strip() for line in page.splitlines() if line.strip().startswith("ACL SETUSER"))
     with Redis(work) as server:
-        assert server.ask(line) == "+OK"
+        assert server.ask(documented_acl()) == "+OK"
         url = parse_redis_url(f"redis://mailreeve:PASSWORD@{LOOPBACK}:{server.port}/1")
         user = OneServer(RedisAccess(url, 10).open())
         store = RedisStore(user)

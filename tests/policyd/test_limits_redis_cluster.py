@@ -21,7 +21,15 @@ from tests.lab.redis import Cluster, Redis, ask_list
 from tests.lab.work import work_folder
 from tests.policyd.hammer import CLUSTER, answers, go, start, used
 from tests.policyd.limit_load import Load
-from tests.policyd.limit_stores import HandClock, HandRetries, charge_of, distinct, messages, open_cluster
+from tests.policyd.limit_stores import (
+    HandClock,
+    HandRetries,
+    charge_of,
+    distinct,
+    documented_acl,
+    messages,
+    open_cluster,
+)
 
 BOUND_SECONDS = 5.0
 LOCAL, OPEN, CLOSED = OnUnavailable.LOCAL, OnUnavailable.OPEN, OnUnavailable.CLOSED
@@ -108,6 +116,23 @@ def test_what_another_slot_refuses_is_taken_back(
     assert [usage.exceeded for usage in usages] == [at == full for at in range(6)]
     free = [each for at, each in enumerate(charges) if at != full]
     assert [usage.used for usage in store.charge(free)] == [1] * 5
+
+
+def test_the_documented_acl_is_enough(redis_cluster: Cluster) -> None:
+    """For finding the nodes, and for what is taken back, too."""
+    for server in redis_cluster.servers:
+        assert server.ask(documented_acl()) == "+OK"
+    store = open_cluster(
+        redis_cluster, MemoryStore(time.time), None, CLOSED, username="mailreeve", password="PASSWORD"
+    )
+    values = distinct(5, 3600)
+    charges = charges_everywhere(redis_cluster, [5, 5, 0])
+    charges += [charge_of(values, key_in(redis_cluster.slots(0), values), value="a", mark="m")]
+
+    assert [usage.used for usage in store.charge([charges[3], *charges])] == [0] * 5
+    assert [usage.used for usage in store.charge(charges[:2])] == [1, 1]
+    assert store.outage == Outage(is_away=False, outages=0, degraded=0)
+    store.close()
 
 
 def test_eight_processes_never_let_more_than_n_through(redis_cluster: Cluster) -> None:
