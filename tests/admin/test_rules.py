@@ -20,7 +20,7 @@ def test_rules_are_listed_by_stage_with_their_lines(tmp_path: Path) -> None:
 
     assert ran.status == 0
     assert ran.out.splitlines()[1].split() == ["rcpt", "burst", "(line", "2)"]
-    assert "rules:2:44: burst does not count mail without sasl_username\n" in ran.out
+    assert "rules:2:40: burst does not count mail without sasl_username\n" in ran.out
 
 
 def test_a_mistake_is_told_with_its_place(tmp_path: Path) -> None:

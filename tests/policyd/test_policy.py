@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown, Outcome
-from mailreeve_policyd.limits import Charge, LimitStore, Usage
+from mailreeve_policyd.limits import Charge, Charged, LimitStore, Usage, charge_one_by_one
 from mailreeve_policyd.limits_memory import MemoryStore
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.smtp import Stage
@@ -48,6 +48,9 @@ class CountingStore:
         self.charged.append(len(charges))
         return self.inner.charge(charges)
 
+    def charge_each(self, calls: Sequence[Sequence[Charge]]) -> Sequence[Charged]:
+        return charge_one_by_one(self, calls)
+
     def usage(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         self.peeked += 1
         return self.inner.usage(charges)
@@ -61,6 +64,9 @@ class AwayStore:
 
     def charge(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         raise StoreError("away")
+
+    def charge_each(self, calls: Sequence[Sequence[Charge]]) -> Sequence[Charged]:
+        return charge_one_by_one(self, calls)
 
     def usage(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         raise StoreError("away")

@@ -103,9 +103,9 @@ def test_a_limit_without_its_key_does_not_apply(given: dict[str, Any]) -> None:
 
 def test_a_limit_whose_condition_names_its_key_is_not_noted() -> None:
     """It is there whenever the limit applies."""
-    assert (
-        ruleset_of(at_rcpt("a: limit 1 message/day per sender spoofable if sender and not sasl_username")).notes == ()
-    )
+    text = at_rcpt("a: limit 1 message/day per sender spoofable if sender and not sasl_username")
+
+    assert ruleset_of(text).notes == ()
 
 
 def test_a_key_that_cannot_be_known_is_no_key() -> None:
@@ -127,7 +127,9 @@ def test_a_message_is_counted_once_whenever_it_is_asked_about(stage: Stage) -> N
 
 def test_the_milter_counts_each_rcpt_command() -> None:
     """It hears of each once, and Postfix delivers a copy for each; a message still counts once."""
-    text = at_rcpt("a: limit 9 recipients/hour per sender spoofable", "b: limit 9 messages/hour per sender spoofable")
+    text = at_rcpt(
+        "a: limit 9 recipients/hour per sender spoofable", "b: limit 9 messages/hour per sender spoofable"
+    )
     asked = moment(sender="ann@example.net", recipient="bob@example.org")
     recipients, messages = charges(text, asked, doors=MILTER_ALONE)
 

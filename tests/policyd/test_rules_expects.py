@@ -102,3 +102,42 @@ def test_a_line_about_a_stage_that_nobody_decides_is_told() -> None:
     doors = {Stage.RCPT: Door.POLICY}
     with pytest.raises(ConfigError, match="nobody decides data"):
         ruleset_of(RULES + "expect continue at data\n", doors)
+
+
+@pytest.mark.parametrize(
+    ("action", "word"),
+    [
+        ('redirect "abuse@example.org"', "redirect"),
+        ('filter "smtp:[127.0.0.1]:10025"', "filter"),
+        ('bcc "archive@example.org"', "bcc"),
+        ('add-header "X-A: b"', "add-header"),
+        ('warn "look"', "warn"),
+        ('notify "look"', "notify"),
+        ("permit", "permit"),
+        ("discard", "discard"),
+    ],
+)
+def test_every_action_can_be_expected(action: str, word: str) -> None:
+    """What goes on is expected by its own word; a rule under observe does nothing."""
+    ruleset_of(at_rcpt(f"a: {action}") + f"expect {word} at rcpt\n")
+    with pytest.raises(ConfigError, match=f"expected {word} at rcpt, but it is continue"):
+        ruleset_of(at_rcpt(f"observe a: {action}") + f"expect {word} at rcpt\n")
+
+
+def test_a_warning_can_be_expected_where_it_is_due() -> None:
+    """`notify` is any notice: that of `warn at` comes with the message that reaches the mark."""
+    rules = at_rcpt("a: limit 10 recipients/hour per sasl_username warn at 80%")
+    line = 'at rcpt with sasl_username = "bob", recipient = "a@example.net"'
+
+    ruleset_of(rules + f"expect notify {line} after 7 times\nexpect continue {line} after 7 times\n")
+    for times in (6, 8):
+        with pytest.raises(ConfigError, match="expected notify"):
+            ruleset_of(rules + f"expect notify {line} after {times} times\n")
+
+
+def test_what_a_rule_observes_is_told_where_an_expectation_fails() -> None:
+    """So that nobody looks for the refusal that was only observed."""
+    with pytest.raises(ConfigError) as caught:
+        ruleset_of(at_rcpt("observe a: reject") + "expect reject at rcpt\n")
+
+    assert "rcpt observe a: held" in str(caught.value)
