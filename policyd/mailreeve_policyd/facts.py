@@ -184,6 +184,8 @@ _CATALOGUE: tuple[Fact, ...] = (
          _both(Stage.MAIL), _tls("cipher")),
     Fact("encryption_keysize", FactType.NUMBER, "the TLS cipher's key size in bits",
          _both(Stage.MAIL), _tls("keysize")),
+    Fact("tls_sni", FactType.TEXT, "the name that the client asked for by SNI; sent by Postfix 3.12 and later",
+         _policy_only(Stage.MAIL), lambda t: t.attributes.get("tls_sni") or None),
     Fact("ccert_subject", FactType.TEXT, "the subject of the client's verified certificate",
          _policy_only(Stage.MAIL), _tls("certificate_subject")),
     Fact("ccert_issuer", FactType.TEXT, "the issuer of the client's verified certificate",

@@ -71,7 +71,8 @@ def test_what_is_not_given_is_absent() -> None:
 
 def test_an_attribute_can_be_given() -> None:
     """By the door's name for it."""
-    assert given('attribute("tls_sni") = "mx.example.org"').attributes == {"tls_sni": "mx.example.org"}
+    found = given('attribute("novel") = "yes", tls_sni = "mx.example.org"', Stage.DATA, Door.POLICY)
+    assert found.attributes == {"novel": "yes", "tls_sni": "mx.example.org"}
 
 
 def test_a_domain_goes_with_its_address() -> None:

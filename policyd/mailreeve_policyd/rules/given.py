@@ -32,6 +32,9 @@ _RESULTS = {
     "iprev": ("iprev", {}), "dkim": ("dkim", {}), "dmarc": ("dmarc", {}),
 }  # fmt: skip
 
+_ATTRIBUTES = frozenset(("tls_sni",))
+"""Facts that are read from the door's own words."""
+
 _SESSION = frozenset(Session.__struct_fields__)
 
 
@@ -49,7 +52,7 @@ def transaction_from(givens: tuple[Given, ...], scope: Scope) -> Transaction:
         if fact.name in values:
             raise Mistake(given.subject.at, f"{quote(fact.name)} is given twice")
         values[fact.name] = value
-        if given.subject.is_attribute:
+        if given.subject.is_attribute or fact.name in _ATTRIBUTES:
             attributes[given.subject.name] = str(value)
     _check_domains(givens, values)
     _check_sealer(givens, values)

@@ -49,9 +49,10 @@ class Scope:
         if subject.table is not None:
             return self.table_fact(subject.table, subject)
         if subject.is_attribute:
-            return _attribute(subject)
-        fact = FACTS.get(subject.name)
-        if fact is None:
+            fact = _attribute(subject)
+        elif subject.name in FACTS:
+            fact = FACTS[subject.name]
+        else:
             raise _unknown_fact(subject)
         first = fact.known_from.get(self.door)
         if first is None or first > self.stage:
@@ -122,8 +123,8 @@ def _attribute(subject: Subject) -> Fact:
     if not 0 < len(name) <= MAX_ATTRIBUTE_NAME or not name.isascii() or not name.isprintable():
         raise Mistake(subject.at, f"{quote(name)} is no name of an attribute", 'write `attribute("tls_sni")`')
     read = partial(_read_attribute, name)
-    both = {Door.POLICY: Stage.CONNECT, Door.MILTER: Stage.CONNECT}
-    return Fact(f'attribute("{name}")', FactType.TEXT, "an attribute that the door sent", both, read)
+    known_from = {Door.POLICY: Stage.CONNECT}
+    return Fact(f'attribute("{name}")', FactType.TEXT, "an attribute that Postfix sent", known_from, read)
 
 
 def _read_attribute(name: str, transaction: Transaction) -> FactValue | None:
