@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
+
 from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.escape import ELLIPSIS, decode_wire, encode_wire, escape, escape_ascii
 from mailreeve_policyd.smtp import Mailbox, Stage, parse_mailbox
@@ -114,6 +116,32 @@ def parse_attributes(block: bytes) -> Mapping[str, str]:
         raise ProtocolError(f"a request of more than {MAX_ATTRIBUTES} attributes")
     if len(block) > MAX_LINE_OCTETS and len(max(block.split(b"\n"), key=len)) > MAX_LINE_OCTETS:
         raise ProtocolError(f"a line of more than {MAX_LINE_OCTETS} octets")
+    attributes = _plain_attributes(block) or _any_attributes(block)
+    if attributes.get("request") != REQUEST:
+        raise ProtocolError(f"not a request for {REQUEST}: {escape(attributes.get('request', 'none'), 80)}")
+    return attributes
+
+
+def _plain_attributes(block: bytes) -> Mapping[str, str] | None:
+    """Nearly every request: each line has one `=`, nothing needs an escape in JSON, no name comes twice.
+
+    So the lines become the text of a JSON object, which takes half as long to read as to split them one by
+    one. Where that is no object, or another one than the lines say, the answer is None.
+    """
+    if b'"' in block or b"\\" in block:
+        return None
+    text = b'{"' + block.replace(b"=", b'":"').replace(b"\n", b'","') + b'"}'
+    try:
+        attributes = _decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return attributes if len(attributes) == block.count(b"\n") + 1 and "" not in attributes else None
+
+
+_decode = msgspec.json.Decoder(dict[str, str]).decode
+
+
+def _any_attributes(block: bytes) -> Mapping[str, str]:
     lines = decode_wire(block).split("\n")
     lines.reverse()  # the first of two is the last to be entered
     try:
@@ -122,13 +150,11 @@ def parse_attributes(block: bytes) -> Mapping[str, str]:
         raise _no_attribute(lines) from None
     if "" in attributes:
         raise _no_attribute(lines)
-    if attributes.get("request") != REQUEST:
-        raise ProtocolError(f"not a request for {REQUEST}: {escape(attributes.get('request', 'none'), 80)}")
     return attributes
 
 
 def _no_attribute(lines: Sequence[str]) -> ProtocolError:
-    wrong = next(line for line in reversed(lines) if "=" not in line[1:])
+    wrong = next(line for line in reversed(lines) if line.find("=") < 1)
     return ProtocolError(f"a line that is no attribute: {escape(wrong, 80)}")
 
 

@@ -446,3 +446,20 @@ def test_the_mailbox_of_a_recipient_keeps_its_local_part() -> None:
         "Alice",
         transaction(recipient="a@example.org").recipient.domain,  # type: ignore[union-attr] # is there
     )
+
+
+@given(st.lists(st.text('abc="\\{}:,\u00e4\t\x1f\x7f', max_size=8), min_size=1, max_size=6))
+def test_the_quick_way_to_read_a_request_reads_what_the_plain_one_does(lines: list[str]) -> None:
+    """Whatever stands in it: quotes and braces, a name twice, lines that are none."""
+
+    def first_of_each() -> dict[str, str] | None:
+        pairs = [line.partition("=") for line in reversed(lines)]
+        return None if any(not name or not equal for name, equal, _ in pairs) else {n: v for n, _, v in pairs}
+
+    block = "\n".join(["request=smtpd_access_policy", *lines]).encode()
+    expected = first_of_each()
+    if expected is None:
+        with pytest.raises(ProtocolError):
+            parse_attributes(block)
+    else:
+        assert parse_attributes(block) == {"request": "smtpd_access_policy", **expected}
