@@ -108,6 +108,20 @@ def test_a_stage_that_asks_a_store_may_wait() -> None:
     assert [stage.value for stage in Stage if rules.asks_live(stage)] == ["helo", "rcpt", "data"]
 
 
+def test_a_language_that_is_asked_in_redis_may_wait_too() -> None:
+    """Wherever what it is asked by is known; while it is away all have the default."""
+    text = (
+        'table languages = redis "languages"\nreply-language = languages[sasl_username] or "en"\n'
+        + "at helo { a: reject }\nat mail { b: reject }\n"
+    )
+    rules = rules_with(text, Outside(live=Server(away={"languages"})))
+
+    assert [stage.value for stage in Stage if rules.asks_live(stage)] == ["mail"]
+    (block,) = rules.judge(moment(Stage.MAIL, login="bob"), [Stage.MAIL], IGNORE).blocks
+    assert block.decision is not None
+    assert block.decision.action is Action.REJECT
+
+
 # Limits in tables
 
 

@@ -161,7 +161,7 @@ def _compile_language(node: LanguageNode, scope: Scope) -> Language:
     default = check_tag(node.default)
     if node.asked is None or not _is_known(node, scope):
         return Language(default)
-    return Language(default, scope.lookup(node.asked, read_tag))
+    return Language(default, scope.lookup(node.asked, read_tag), (scope.fact(node.asked),))
 
 
 def _check_unique(words: Iterable[Word], kind: str) -> None:
@@ -240,7 +240,7 @@ def _compile_rule(node: RuleNode, scope: Scope, text: str) -> Rule:
     condition = clause.test if clause is not None else None
     asked = [fact for each in comparisons_of(node.condition) for fact in facts_of(each, scope)]
     asks = tuple({fact.name: fact for fact in asked}.values())
-    facts = (*asks, *body.facts)
+    facts = (*asks, *body.facts, *(scope.language.asks if scope.language else ()))
     observed = node.observed is not None
     at, unknown = node.name.at.line, _on_unknown(node)
     return Rule(name, scope.stage, at, condition, unknown, asks, facts, body, observed, clause, text)

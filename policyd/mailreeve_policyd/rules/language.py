@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailreeve_policyd.errors import StoreError
+from mailreeve_policyd.facts import Fact
 from mailreeve_policyd.rules.nodes import Text
 from mailreeve_policyd.rules.source import Mistake, Place, quote
 from mailreeve_policyd.transaction import Transaction
@@ -20,10 +21,11 @@ LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,3}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """The language of a transaction. `look_up` is None where all have the default."""
+    """The language of a transaction. `look_up` is None where all have the default; `asks` is what it reads."""
 
     default: str = DEFAULT_LANGUAGE
     look_up: Callable[[Transaction], str | None] | None = None
+    asks: tuple[Fact, ...] = ()
 
     def of(self, transaction: Transaction) -> str:
         """Its tag in lower case; the default where nothing says another, or nothing can be asked now."""
