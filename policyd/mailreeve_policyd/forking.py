@@ -1,0 +1,69 @@
+"""How a worker comes into the world. Knows processes and their memory; knows not when one is needed."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterable
+
+from mailreeve_policyd.crew import Crew, Worker
+from mailreeve_policyd.signals import Signals
+from mailreeve_policyd.worker import SIGNALS, WorkerContext, run_worker
+
+
+def share_memory() -> None:
+    """Have what was loaded looked at by no garbage collector of a child: its pages stay the parent's.
+
+    A collector writes into each object that it looks at, and so makes a copy of nearly all memory for each
+    worker. What earlier generations left here is collected first.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+def fork_worker(crew: Crew, others: Iterable[Worker], signals: Signals) -> tuple[int, socket.socket]:
+    """Fork one; its process id, and the parent's end of the socket between them. In the child: no return.
+
+    Raises:
+        OSError: the system has no room for another process.
+    """
+    ours, theirs = socket.socketpair()
+    try:
+        pid = _fork(crew, (ours, *(one.control for one in others)), theirs, signals)
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return pid, ours
+
+
+def _fork(crew: Crew, inherited: Iterable[socket.socket], control: socket.socket, signals: Signals) -> int:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A signal that comes before the child has its own mind about signals would wake the parent.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _be_worker(crew, inherited, control, signals)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _be_worker(
+    crew: Crew, inherited: Iterable[socket.socket], control: socket.socket, signals: Signals
+) -> None:
+    def serve() -> None:
+        # Copies of the parent's ends would hide the parent's death from the other workers.
+        for one in inherited:
+            one.close()
+        signals.close()
+        crew.serve(WorkerContext(control, crew.generation.drain_seconds, crew.generation.wear))
+
+    run_worker(serve)
