@@ -81,8 +81,19 @@ def _domain(mailbox: Mailbox | None) -> str | None:
     return mailbox.domain if mailbox else None
 
 
-def _sender(transaction: Transaction) -> Mailbox | None:
-    return transaction.envelope.reverse_path if transaction.envelope else None
+# Asked by nearly every rule, so each is one call.
+
+
+def _sender_text(transaction: Transaction) -> str | None:
+    envelope = transaction.envelope
+    sender = envelope.reverse_path if envelope is not None else None
+    return str(sender) if sender is not None else None
+
+
+def _sender_domain(transaction: Transaction) -> str | None:
+    envelope = transaction.envelope
+    sender = envelope.reverse_path if envelope is not None else None
+    return sender.domain if sender is not None else None
 
 
 def _author(transaction: Transaction) -> Mailbox | None:
@@ -184,7 +195,7 @@ _CATALOGUE: tuple[Fact, ...] = (
          _both(Stage.MAIL), _tls("cipher")),
     Fact("encryption_keysize", FactType.NUMBER, "the TLS cipher's key size in bits",
          _both(Stage.MAIL), _tls("keysize")),
-    Fact("tls_sni", FactType.TEXT, "the name that the client asked for by SNI; sent by Postfix 3.12 and later",
+    Fact("tls_sni", FactType.TEXT, "the name that the client asked for by SNI; sent by Postfix from 3.12 on",
          _policy_only(Stage.MAIL), lambda t: t.attributes.get("tls_sni") or None),
     Fact("ccert_subject", FactType.TEXT, "the subject of the client's verified certificate",
          _policy_only(Stage.MAIL), _tls("certificate_subject")),
@@ -201,9 +212,9 @@ _CATALOGUE: tuple[Fact, ...] = (
     Fact("sasl_sender", FactType.TEXT, "the AUTH= parameter of MAIL (RFC 4954 section 5)",
          _policy_only(Stage.MAIL), lambda t: t.session.sasl_sender),
     Fact("sender", FactType.MAILBOX, "the reverse-path (MAIL FROM); absent for <>",
-         _both(Stage.MAIL), lambda t: _text(_sender(t))),
+         _both(Stage.MAIL), _sender_text),
     Fact("sender_domain", FactType.DOMAIN, "the domain of the reverse-path",
-         _both(Stage.MAIL), lambda t: _domain(_sender(t))),
+         _both(Stage.MAIL), _sender_domain),
     Fact("size", FactType.NUMBER, "octets: the client's claim before end-of-message, the real size there",
          _both(Stage.MAIL), lambda t: t.size),
     Fact("spf", FactType.WORD, "the SPF result for the reverse-path (RFC 7208)",

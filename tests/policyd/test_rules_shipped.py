@@ -152,7 +152,11 @@ def examples() -> list[str]:
 @pytest.mark.parametrize("example", examples(), ids=range(len(examples())))
 def test_the_examples_of_the_page_are_right(example: str) -> None:
     """A reader may copy them."""
-    files = {"vip.txt": "bob@example.org\n", "quotas.csv": "bob@example.org,500 recipients/hour\n"}
+    files = {
+        "vip.txt": "bob@example.org\n",
+        "quotas.csv": "bob@example.org,500 recipients/hour\n",
+        "languages.csv": "bob@example.org,de\n",
+    }
 
     assert isinstance(ruleset_of(example, files=files), Ruleset)
 

@@ -144,11 +144,28 @@ def _equals(comparing: _Comparing, wanted_when_there: bool) -> Test:
     if isinstance(comparing.node.right, Subject):
         return _equals_table(comparing, comparing.node.right, wanted_when_there)
     read, right = comparing.fact.read, _constant(comparing)
+    if comparing.fact.type in _TEXTS:
+        return _equals_text(read, str(right), wanted_when_there)
     normal = _normal_of(comparing.fact.type)
 
     def test(transaction: Transaction) -> bool | None:
         value = read(transaction)
         return value is not None and (normal(value) == right) is wanted_when_there
+
+    return test
+
+
+def _equals_text(
+    read: Callable[[Transaction], FactValue | None], right: str, wanted_when_there: bool
+) -> Test:
+    """What most rules do, without a call for each step: `normal_text` is written out."""
+
+    def test(transaction: Transaction) -> bool | None:
+        value = read(transaction)
+        if value is None:
+            return False
+        text = value if isinstance(value, str) else str(value)
+        return (text.lower() == right) is wanted_when_there
 
     return test
 
