@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from importlib.resources import files
@@ -217,6 +219,32 @@ def test_many_charges_are_one_round_trip(work: Path) -> None:
         store.close()
 
     assert [type(answer) for answer in away] == [StoreError, tuple, ValueError, StoreError, StoreError]
+
+
+def test_what_was_answered_before_the_way_broke_is_kept(tmp_path: Path) -> None:
+    """Of two calls one was answered: it was counted, and only the other does without Redis."""
+    path = tmp_path / "redis.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def answer_one() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                received = b""
+                while received.count(b"EVALSHA") < 2 or not received.endswith(b"1\r\n"):
+                    received += peer.recv(65536)
+                peer.sendall(b"*6\r\n" + b"".join(b":%d\r\n" % number for number in (1, 0, 3, 0, -1, 1)))
+
+        server = threading.Thread(target=answer_one)
+        server.start()
+        store = RedisStore.from_url(f"unix://{path}", timeout_seconds=10)
+        first, second = store.charge_each([[charge_of(messages(5))], [charge_of(messages(5))]])
+        server.join()
+        store.close()
+
+    assert first == (Usage(3, 5, exceeded=False),)
+    assert isinstance(second, StoreError)
 
 
 def test_time_is_the_servers(store: RedisStore) -> None:
