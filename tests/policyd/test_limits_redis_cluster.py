@@ -172,16 +172,6 @@ def test_a_slot_that_moves_is_followed(own_cluster: Cluster) -> None:
     store.close()
 
 
-def test_any_seed_tells_of_all_nodes(own_cluster: Cluster) -> None:
-    """The first node of the settings may be away when the daemon starts."""
-    charges = charges_everywhere(own_cluster, (5, 5, 5))[1:]
-    own_cluster.masters[0].kill()
-    store = open_cluster(own_cluster, MemoryStore(time.time), None, CLOSED)
-
-    assert [usage.used for usage in store.charge(charges)] == [1, 1]
-    store.close()
-
-
 def test_while_a_master_is_away_only_its_limits_do_without(own_cluster: Cluster) -> None:
     """Each as it says itself; the others are counted where they were, or nowhere if one of all refuses."""
     clock = HandClock()
