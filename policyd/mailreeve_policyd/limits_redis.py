@@ -86,7 +86,7 @@ class OneServer:
         ]
 
     def _pipeline(self, requests: Sequence[Request]) -> list[object]:
-        """redis-py's pipeline for a third of its CPU. What is answered before it breaks is kept."""
+        """redis-py's pipeline gives up all answers where one is missing: here those that came are kept."""
         answers: list[object] = []
         pool = self.client.connection_pool
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from hashlib import sha1
 from importlib.resources import files
 from typing import Literal
@@ -15,7 +16,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from mailreeve_policyd.errors import StoreError
-from mailreeve_policyd.limits import SUBJECT_OCTETS, Charge, Unit, Usage
+from mailreeve_policyd.limits import REMEMBERED_KEYS, SUBJECT_OCTETS, Charge, Unit, Usage
 from mailreeve_policyd.limits_window import MAX_UNITS, MICROSECONDS, leaves_at, period_seconds
 
 SCRIPT = files("mailreeve_policyd").joinpath("limits.lua").read_text("ascii")
@@ -42,6 +43,7 @@ def slot_tag(key: bytes) -> str:
     return key[:SUBJECT_OCTETS].hex()
 
 
+@lru_cache(maxsize=REMEMBERED_KEYS)
 def key_names(key: bytes) -> tuple[str, str]:
     """Where a counter and its marks lie."""
     name = f"{{{slot_tag(key)}}}{key[SUBJECT_OCTETS:].hex()}"
@@ -70,7 +72,7 @@ def parse_usages(charges: Sequence[Charge], answer: object) -> tuple[Usage, ...]
     """
     if not isinstance(answer, list) or len(answer) != 2 + ANSWERS * len(charges):
         raise StoreError("Redis: an answer that limits.lua does not give")
-    seconds, micros, *fields = (int(number) for number in answer)
+    seconds, micros, *fields = map(int, answer)
     now = seconds * MICROSECONDS + micros
     return tuple(
         _usage(charge, now, *fields[at : at + ANSWERS])
