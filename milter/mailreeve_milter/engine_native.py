@@ -258,7 +258,7 @@ def serve(context: WorkerContext, surroundings: Surroundings, listener: socket.s
     server = MilterServer(loop, surroundings)
     server.listen(listener)
     surroundings.never_wait_in(threading.get_ident())
-    context.serving(lambda: _post(loop, server.retire), surroundings.audit.reopen)
+    context.serving(lambda: _post(loop, server.retire), surroundings.audit.reopen, partial(_post, loop))
     loop.run_forever()
 
 

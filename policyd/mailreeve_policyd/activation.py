@@ -67,6 +67,4 @@ def _compare(daemon: str, passed: list[Address], wanted: tuple[Address, ...]) ->
         raise ConfigError("", PLACE, problem, "one ListenStream= in its .socket unit")
     if set(passed) != set(wanted):
         given, meant = (", ".join(map(str, addresses)) for addresses in (passed, wanted))
-        log.warning(
-            "%s listens at %s, as systemd says; %s.listen (%s) is not used", daemon, given, daemon, meant
-        )
+        log.warning("%s listens at %s, as systemd says, and not at %s (its `listen`)", daemon, given, meant)

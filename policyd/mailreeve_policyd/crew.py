@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from mailreeve_policyd.listen import Address, Listener
 from mailreeve_policyd.privileges import Account
-from mailreeve_policyd.worker import Wear, WorkerContext
+from mailreeve_policyd.worker import NEVER_WORN, Wear, WorkerContext
 
 STABLE_SECONDS = 10.0
 """A worker that dies sooner than this after its start counts as one that cannot start."""
@@ -44,7 +44,7 @@ class Generation(Generic[LoadedT]):
     loaded: LoadedT
     socket_group: int = -1
     hung_after_seconds: float = 0.0
-    wear: Wear = Wear()
+    wear: Wear = NEVER_WORN
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,8 @@ def bind(address: Address, ownership: Ownership = Ownership()) -> Listener:
 def _hint(address: Address, error: OSError) -> str | None:
     if error.errno == errno.EADDRINUSE:
         return "another process listens there; is the daemon already running?"
+    if error.errno == errno.EPERM and isinstance(address, UnixAddress):
+        return "who is not root can give a socket only to a group that it is in (socket_group)"
     if error.errno == errno.ENOENT and isinstance(address, UnixAddress):
         return f"the folder {address.path.parent} does not exist"
     return None

@@ -38,12 +38,22 @@ def find_account(user: str, group: str, file: str) -> Account | None:
     except KeyError:
         hint = "adduser --system --group mailreeve"
         raise ConfigError(file, "user", f"there is no user {escape(user)!r}", hint) from None
+    number = find_group(group, file, "group")
+    return Account(user, entry.pw_uid, entry.pw_gid if number < 0 else number)
+
+
+def find_group(group: str, file: str, key: str) -> int:
+    """The number of a group; -1 without one. `key` is the setting that names it.
+
+    Raises:
+        ConfigError: this machine has no such group.
+    """
     if not group:
-        return Account(user, entry.pw_uid, entry.pw_gid)
+        return -1
     try:
-        return Account(user, entry.pw_uid, grp.getgrnam(group).gr_gid)
+        return grp.getgrnam(group).gr_gid
     except KeyError:
-        raise ConfigError(file, "group", f"there is no group {escape(group)!r}") from None
+        raise ConfigError(file, key, f"there is no group {escape(group)!r}") from None
 
 
 @contextmanager

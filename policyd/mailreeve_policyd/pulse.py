@@ -55,8 +55,8 @@ class Pulse:
     def hung(self, now: float, workers: Iterable[Worker]) -> list[Worker]:
         """Those that have not answered in their time; nobody, where it was we who were not there.
 
-        A parent that was stopped (Ctrl-Z, a suspended machine) finds questions that nobody had time to answer:
-        it asks again.
+        A parent that was stopped (Ctrl-Z, a suspended machine) finds questions that nobody had time to
+        answer: it asks again.
         """
         was_away = now - self.next_beat > BEAT_SECONDS
         silent = [one for one in workers if one.is_hung(now)]

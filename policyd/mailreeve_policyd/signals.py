@@ -36,6 +36,7 @@ class Signals:
     def __enter__(self) -> Self:
         signal.set_wakeup_fd(self._end.fileno(), warn_on_full_buffer=False)
         self._handle(number for number in SIGNALS if number not in STOPPING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # what the program's entry held back
         return self
 
     def handle_all(self) -> None:

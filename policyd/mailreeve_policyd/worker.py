@@ -53,8 +53,8 @@ EXIT_OVERDUE = 75
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 """Those that the parent handles."""
 
-ThroughLoop = Callable[[Callable[[], None]], object]
-"""Has its argument called soon by what serves: asyncio's call_soon_threadsafe, for instance."""
+ThroughLoop = Callable[[Callable[[], None]], None]
+"""Has its argument called soon by what serves: from any thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,9 @@ class Wear:
 
     most_served: int = 0
     most_memory_bytes: int = 0
+
+
+NEVER_WORN = Wear()
 
 
 def _nothing() -> None:
@@ -81,7 +84,7 @@ class WorkerContext:
     to end; then it returns. `drain_seconds` is how long it has for that; then its process is killed.
     """
 
-    def __init__(self, control: socket.socket, drain_seconds: float, wear: Wear = Wear()) -> None:  # noqa: B008 -- it is frozen
+    def __init__(self, control: socket.socket, drain_seconds: float, wear: Wear = NEVER_WORN) -> None:
         self.drain_seconds = drain_seconds
         self._control = control
         self._wear = wear
@@ -142,7 +145,7 @@ class WorkerContext:
             elif order == REOPEN:
                 _call(on_reopen)
             elif order == ASK:
-                _call(partial(through_loop, self._say_alive))
+                _call(lambda: through_loop(self._say_alive))
             else:
                 return order
 
@@ -172,7 +175,7 @@ class WorkerContext:
                 most >> 20,
             )
             self._wear = Wear(self._wear.most_served)
-        return self._wear != Wear()
+        return self._wear != NEVER_WORN
 
     def _look_at_wear(self) -> None:
         served, taken = self._served(), memory_bytes()

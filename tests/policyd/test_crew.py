@@ -2,11 +2,15 @@ from __future__ import annotations
 
 from math import inf
 
-from mailreeve_policyd.crew import Crew, Generation
+from mailreeve_policyd.crew import Crew, DaemonSpec, Generation
 
 
-def crew() -> Crew[None]:
-    return Crew(Generation((), 0o660, 1, 30.0, None, None))
+def generation() -> Generation[None]:
+    return Generation((), 0o660, 1, 30.0, None, None)
+
+
+def crew() -> Crew:
+    return Crew(generation(), DaemonSpec("policyd", generation, lambda *_: None))
 
 
 def test_workers_that_die_young_are_restarted_more_and_more_slowly() -> None:
