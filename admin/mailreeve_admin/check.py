@@ -69,7 +69,7 @@ class _NoRecord:
         """Nothing is open."""
 
 
-def _say_nothing(_warning: str) -> None:
+def _say_nothing(_name: str, _warning: str) -> None:
     """For a log that nobody reads."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mailreeve_milter.arc_mail import ArcOptions, load_arc
@@ -20,7 +20,13 @@ from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown
-from mailreeve_policyd.launch import generation_of, load_as_the_daemon, load_rules, log_to_stderr
+from mailreeve_policyd.launch import (
+    generation_of,
+    load_as_the_daemon,
+    load_rules,
+    log_to_stderr,
+    logging_as_told,
+)
 from mailreeve_policyd.limits_open import open_store
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver import Resolver
@@ -49,7 +55,13 @@ class Loaded:
 def run_milter(config_path: Path) -> int:
     """Run the milter until it is told to stop; the exit status, 78 for a mistake in its files."""
     log_to_stderr("milter")
-    return run(DaemonSpec("milter", lambda: load_milter(config_path), serve_milter))
+    daemon = milter_spec(config_path)
+    return run(replace(daemon, load=logging_as_told("milter", daemon.load)))
+
+
+def milter_spec(config_path: Path) -> DaemonSpec[Loaded]:
+    """The milter, for the supervisor."""
+    return DaemonSpec("milter", lambda: load_milter(config_path), serve_milter)
 
 
 def load_milter(config_path: Path) -> Generation[Loaded]:
@@ -111,6 +123,7 @@ def serve_milter(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket
     watch(rules.files)
     try:
         audit = open_audit_log(configuration, "milter")
+        worker.count_by(audit.counts.recorded)
         surroundings = surroundings_of(loaded, policy, audit, store.never_wait_in)
         engine_of(configuration)(worker, surroundings, sockets[0])
     finally:

@@ -1,164 +1,86 @@
-"""The record of every decision: one verb an event, and the places where its lines can go.
+"""The record of every decision: one verb an event.
 
-Its form is audit_record.py's, its lines are audit_line.py's, its promise to the operator docs/audit.md. A
-record that cannot be written is said once in the log; mail goes on.
+Its form is audit_record.py's, its lines are audit_line.py's, its promise to the operator docs/audit.md; where
+lines go is for the sinks to know. A record that cannot be written is said once in the log; mail goes on.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import stat
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from mailreeve_policyd.audit_line import format_record
 from mailreeve_policyd.audit_record import Occurrence, Signature
 from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.escape import cut, escape
+from mailreeve_policyd.sink import Sink
+from mailreeve_policyd.sink_file import FileSink
+from mailreeve_policyd.sink_journal import JournalSink
+from mailreeve_policyd.sink_stream import StreamSink
+from mailreeve_policyd.sink_syslog import SyslogSink, open_syslog
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Verdict
 
-__all__ = ["AuditLog", "AuditSink", "FileSink", "Signature", "StreamSink", "open_audit_log"]
+__all__ = ["AuditCounts", "AuditLog", "FileSink", "Signature", "StreamSink", "open_audit_log"]
 
 log = logging.getLogger(__name__)
-
-FILE_MODE = 0o640
-"""The record names people: its owner writes it, its group may read it."""
-
-LOOK_SECONDS = 1.0
-"""How long a file that was renamed or removed may still be written to: looking at each line whether it was
-costs half as much as writing the line. SIGUSR1 tells at once."""
-
-
-class AuditSink(Protocol):
-    """Where lines go. Safe from any thread; several processes may share the place."""
-
-    def write(self, line: bytes) -> None:
-        """Write one line, its LF included, in one piece. Raises OSError."""
-
-    def reopen(self) -> None:
-        """Forget what is open: it was rotated. Never raises."""
-
-
-class FileSink:
-    """A file, appended to; opened anew when another file, or none, has its name (logrotate).
-
-    `clock` gives seconds that never go back: it says when to look whether that is so.
-    """
-
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._path = str(path)
-        self._clock = clock
-        self._looked = 0.0
-        self._lock = threading.Lock()
-        self._descriptor: int | None = None
-        self._inode: tuple[int, int] | None = None
-        self._may_be_torn = False
-
-    def write(self, line: bytes) -> None:
-        """Append with a single write: O_APPEND keeps the lines of several processes whole.
-
-        A line that a full disk, or a process that was killed, left unfinished is ended first.
-        """
-        with self._lock:
-            descriptor = self._current()
-            if self._may_be_torn and _is_torn(self._path):
-                line = b"\n" + line
-            self._may_be_torn = True
-            written = os.write(descriptor, line)
-            if written < len(line):
-                raise OSError(f"only {written} of {len(line)} octets were written")
-            self._may_be_torn = False
-
-    def reopen(self) -> None:
-        """The next line opens the file."""
-        with self._lock:
-            self._close()
-
-    def _current(self) -> int:
-        now = self._clock()
-        if self._descriptor is not None and now - self._looked < LOOK_SECONDS:
-            return self._descriptor
-        self._looked = now
-        if self._descriptor is not None and self._named() == self._inode:
-            return self._descriptor
-        self._close()
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        descriptor = os.open(self._path, flags, FILE_MODE)
-        status = os.fstat(descriptor)
-        self._descriptor, self._inode = descriptor, (status.st_dev, status.st_ino)
-        self._may_be_torn = stat.S_ISREG(status.st_mode) and status.st_size > 0
-        return descriptor
-
-    def _named(self) -> tuple[int, int] | None:
-        """The file that has the name now."""
-        try:
-            status = os.stat(self._path)  # noqa: PTH116 -- a Path costs more than the call
-        except FileNotFoundError:
-            return None
-        return status.st_dev, status.st_ino
-
-    def _close(self) -> None:
-        if self._descriptor is not None:
-            with suppress(OSError):
-                os.close(self._descriptor)
-        self._descriptor = None
-
-
-def _is_torn(path: str) -> bool:
-    """Does the file end in the middle of a line? Not asked at every line: it costs as much as writing one."""
-    try:
-        with Path(path).open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) != b"\n"
-    except OSError:  # it is empty, or not ours to read: then nothing is known of it
-        return False
-
-
-class StreamSink:
-    """A descriptor that somebody else opened: standard output."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def write(self, line: bytes) -> None:
-        """Write at once; a line is short enough to reach a pipe in one piece."""
-        os.write(self._descriptor, line)
-
-    def reopen(self) -> None:
-        """Nothing: whoever opened it rotates it."""
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
+TRUNCATED = b'"truncated":true'
+"""In a line that was shortened, and in no other: a text that holds it has backslashes before its quotes."""
+
+
+@dataclass(slots=True)
+class AuditCounts:
+    """What became of the records of this process, for the metrics; each number only grows.
+
+    `lost` could not be written; `truncated` were written, with shorter texts and lists.
+    """
+
+    written: int = 0
+    lost: int = 0
+    truncated: int = 0
+
+    def recorded(self) -> int:
+        """How many decisions and messages there were."""
+        return self.written + self.lost
+
+
+def _warn_operator(name: str, text: str) -> None:
+    log.warning("%s: warned by %s", name, text, extra={"queue_id": name})
+
+
 class AuditLog:
     """The record of one daemon. Its verbs never raise for a place that cannot be written.
 
-    What `warn` rules say goes to `warn`, too: the operational log, which somebody reads.
+    What `warn` rules say goes to `warn`, too, with the name of the transaction: the operational log, which
+    somebody reads.
     """
 
     def __init__(
         self,
         daemon: Literal["policyd", "milter"],
-        sink: AuditSink,
+        sink: Sink,
         clock: Callable[[], datetime] = _now,
         *,
-        warn: Callable[[str], None] = log.warning,
+        warn: Callable[[str, str], None] = _warn_operator,
     ) -> None:
         self._daemon = daemon
         self._sink = sink
         self._clock = clock
         self._warn = warn
-        self._away = False
+        self.counts = AuditCounts()
+        self._lost_before: int | None = None
+        self._trouble = threading.Lock()
         self._second = -1, ""
 
     def decision(
@@ -233,18 +155,36 @@ class AuditLog:
     def _write(self, occurrence: Occurrence) -> None:
         if occurrence.verdict.warnings and not occurrence.repeated:
             for warning in occurrence.verdict.warnings:
-                self._warn(f"{_name(occurrence.transaction)}: {cut(warning)}")
+                self._warn(_name(occurrence.transaction), cut(warning))
         line = format_record(occurrence)
         try:
             self._sink.write(line)
         except OSError as error:
-            if not self._away:
-                log.error("the record cannot be written, mail goes on: %s", error)  # noqa: TRY400 -- no bug
-            self._away = True
+            self._count_lost(error)
             return
-        if self._away:
-            self._away = False
-            log.info("the record is written again")
+        counts = self.counts
+        counts.written += 1
+        if TRUNCATED in line:
+            counts.truncated += 1
+        if self._lost_before is not None:
+            self._say_returned()
+
+    def _count_lost(self, error: OSError) -> None:
+        """An outage is said when it begins; `_lost_before` is how many were lost by then."""
+        with self._trouble:
+            is_new, lost = self._lost_before is None, self.counts.lost
+            self.counts.lost += 1
+            if is_new:
+                self._lost_before = lost
+        if is_new:
+            reason = error.strerror or str(error)
+            log.error("the record cannot be written, mail goes on: %s", reason)
+
+    def _say_returned(self) -> None:
+        with self._trouble:
+            before, self._lost_before = self._lost_before, None
+        if before is not None:
+            log.info("the record is written again, %d lines were lost", self.counts.lost - before)
 
 
 def _name(transaction: Transaction) -> str:
@@ -255,7 +195,17 @@ def _name(transaction: Transaction) -> str:
 
 def open_audit_log(configuration: Configuration, daemon: Literal["policyd", "milter"]) -> AuditLog:
     """The record as `[audit]` says. Opens nothing yet: the first line does."""
-    settings = configuration.settings.audit
-    if settings.to == "file":
-        return AuditLog(daemon, FileSink(configuration.resolve(settings.file)))
-    return AuditLog(daemon, StreamSink(sys.stdout.fileno()))
+    return AuditLog(daemon, _open_sink(configuration, f"mailreeve-{daemon}"))
+
+
+def _open_sink(configuration: Configuration, program: str) -> Sink:
+    settings = configuration.settings
+    match settings.audit.to:
+        case "file":
+            return FileSink(configuration.resolve(settings.audit.file))
+        case "syslog":
+            return SyslogSink(open_syslog(settings.syslog, program))
+        case "journal":
+            return JournalSink(program, settings.syslog.facility)
+        case "stdout":
+            return StreamSink(sys.stdout.fileno())

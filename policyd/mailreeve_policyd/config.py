@@ -23,6 +23,7 @@ from mailreeve_policyd.errors import ConfigError, ProtocolError
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.listen import Address, parse_listen
 from mailreeve_policyd.settings import Settings
+from mailreeve_policyd.sink_syslog import parse_syslog_address
 from mailreeve_policyd.smtp import Stage, parse_domain
 
 __all__ = ["DEFAULT_FILE", "Configuration", "Settings", "load_configuration", "parse_configuration"]
@@ -307,6 +308,7 @@ def _conflicts(settings: Settings) -> Iterator[tuple[str, str, str]]:
     yield from _bad_authserv_id(settings.authentication.authserv_id)
     yield from signing_conflicts(settings.signing)
     yield from arc_conflicts(settings.arc)
+    yield from _bad_syslog(settings.syslog.address)
 
 
 def _bad_addresses(settings: Settings) -> Iterator[tuple[str, str, str]]:
@@ -322,6 +324,13 @@ def _bad_addresses(settings: Settings) -> Iterator[tuple[str, str, str]]:
         if address in first:
             yield place, f"{address} is that of {first[address]} too", "each needs an address of its own"
         first.setdefault(address, place)
+
+
+def _bad_syslog(text: str) -> Iterator[tuple[str, str, str]]:
+    try:
+        parse_syslog_address(text)
+    except ValueError as error:
+        yield "syslog.address", f"{escape(text)!r}: {error}", 'such as "unix:/dev/log" or "udp:192.0.2.9:514"'
 
 
 def _bad_networks(place: str, texts: Iterable[str]) -> Iterator[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mailreeve_policyd.audit import open_audit_log
@@ -19,7 +19,13 @@ from mailreeve_policyd.door import PolicyDoor
 from mailreeve_policyd.evidence import gather_envelope_evidence
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown
-from mailreeve_policyd.launch import generation_of, load_as_the_daemon, load_rules, log_to_stderr
+from mailreeve_policyd.launch import (
+    generation_of,
+    load_as_the_daemon,
+    load_rules,
+    log_to_stderr,
+    logging_as_told,
+)
 from mailreeve_policyd.limits_open import open_store
 from mailreeve_policyd.peer import Bounds
 from mailreeve_policyd.policy import Policy
@@ -57,7 +63,13 @@ class Loaded:
 def run_policyd(config_path: Path) -> int:
     """Run the policy daemon until it is told to stop; the exit status, 78 for a mistake in its files."""
     log_to_stderr("policyd")
-    return run(DaemonSpec("policyd", lambda: load_policyd(config_path), serve_policyd))
+    daemon = policyd_spec(config_path)
+    return run(replace(daemon, load=logging_as_told("policyd", daemon.load)))
+
+
+def policyd_spec(config_path: Path) -> DaemonSpec[Loaded]:
+    """The policy daemon, for the supervisor."""
+    return DaemonSpec("policyd", lambda: load_policyd(config_path), serve_policyd)
 
 
 def load_policyd(config_path: Path) -> Generation[Loaded]:
@@ -100,7 +112,8 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
     )
     _spare_the_collector()
     watch(rules.files)
-    worker.serving(server.retire, audit.reopen)
+    worker.count_by(audit.counts.recorded)
+    worker.serving(server.retire, audit.reopen, server.post)
     try:
         server.serve()
     finally:

@@ -2,52 +2,61 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
-from mailreeve_policyd.config import Configuration, load_configuration
+from mailreeve_policyd.config import Configuration, Settings, load_configuration
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown
 from mailreeve_policyd.limits_open import check_store
 from mailreeve_policyd.listen import HINT, Address, parse_listen
 from mailreeve_policyd.live_open import open_live
+from mailreeve_policyd.operational_log import begin_log, follow_settings
 from mailreeve_policyd.places import check_places, may
-from mailreeve_policyd.privileges import Account, find_account, rights_of
+from mailreeve_policyd.privileges import Account, find_account, find_group, rights_of
 from mailreeve_policyd.resolver_dns import open_resolver
 from mailreeve_policyd.rules import Ruleset, load_ruleset
 from mailreeve_policyd.rules.outside import Outside
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.supervisor import Generation
+from mailreeve_policyd.worker import Wear
 
 LoadedT = TypeVar("LoadedT")
 
 DaemonName = Literal["policyd", "milter"]
 
 
-class _LowerCaseLevel(logging.Formatter):
-    """`warning`, as mail servers write it, and not `WARNING`."""
+class _Configured(Protocol):
+    """What a daemon made of its files, which remembers them."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        shown = copy(record)  # other handlers get the same record
-        shown.levelname = record.levelname.lower()
-        return super().format(shown)
+    @property
+    def configuration(self) -> Configuration: ...
 
 
-def log_to_stderr(daemon: DaemonName) -> None:
-    """One line an event on standard error: when, which process, how bad, what."""
-    handler = logging.StreamHandler(sys.stderr)
-    form = f"%(asctime)s mailreeve {daemon}[%(process)d] %(levelname)s: %(message)s"
-    handler.setFormatter(_LowerCaseLevel(form))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
+ConfiguredT = TypeVar("ConfiguredT", bound=_Configured)
+
+
+def log_to_stderr(daemon: str) -> None:
+    """One event a line on standard error, until the configuration says otherwise."""
+    begin_log(daemon)
+
+
+def logging_as_told(
+    daemon: str, load: Callable[[], Generation[ConfiguredT]]
+) -> Callable[[], Generation[ConfiguredT]]:
+    """`load`, after which the log is that of the new configuration; after a mistake it stays what it was."""
+
+    def load_and_follow() -> Generation[ConfiguredT]:
+        generation = load()
+        follow_settings(daemon, generation.loaded.configuration.settings)
+        return generation
+
+    return load_and_follow
 
 
 def load_as_the_daemon(path: Path, load: Callable[[Configuration], LoadedT]) -> LoadedT:
@@ -120,7 +129,16 @@ def generation_of(
         drain_seconds=settings.drain_seconds,
         account=account_of(configuration),
         loaded=loaded,
+        socket_group=find_group(section.socket_group, str(configuration.path), f"{daemon}.socket_group"),
+        hung_after_seconds=settings.hung_after_seconds,
+        wear=_wear(settings, daemon),
     )
+
+
+def _wear(settings: Settings, daemon: DaemonName) -> Wear:
+    if daemon == "policyd":
+        return Wear(settings.policyd.recycle_after_requests, settings.policyd.max_worker_memory_mb << 20)
+    return Wear(settings.milter.recycle_after_messages, settings.milter.max_worker_memory_mb << 20)
 
 
 def doors_of(configuration: Configuration) -> dict[Stage, Door]:

@@ -32,6 +32,16 @@ class Policyd(_Section, frozen=True):
     socket_mode: Annotated[
         str, Meta(description=("Permissions of unix sockets, octal. Postfix's smtpd must be able to write."))
     ] = "0660"
+    socket_group: Annotated[
+        str,
+        Meta(
+            description=(
+                "The group of unix sockets, such as `postfix`, which `socket_mode` lets in. Empty means "
+                "the daemon's own. Who is not root must be in it. Sockets that systemd opens have the "
+                "SocketGroup= and SocketMode= of their unit."
+            )
+        ),
+    ] = ""
     decides: Annotated[
         tuple[StageName, ...],
         Meta(
@@ -43,6 +53,26 @@ class Policyd(_Section, frozen=True):
         ),
     ] = ("connect", "helo", "mail", "rcpt", "data")
     workers: Annotated[int, Meta(ge=0, le=64, description="Worker processes; 0 means one a core.")] = 1
+    recycle_after_requests: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description=(
+                "A worker that has answered so many requests is replaced: another serves first, then it "
+                "finishes what it holds. 0 means never."
+            ),
+        ),
+    ] = 0
+    max_worker_memory_mb: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description=(
+                "A worker whose memory (RSS, in MB of 2^20 octets) is larger is replaced in the same way. 0 "
+                "means never."
+            ),
+        ),
+    ] = 300
     max_connections: Annotated[
         int,
         Meta(
@@ -98,6 +128,16 @@ class Milter(_Section, frozen=True):
         ),
     ] = "unix:/run/mailreeve/milter.sock"
     socket_mode: Annotated[str, Meta(description="Permissions of a unix socket, octal.")] = "0660"
+    socket_group: Annotated[
+        str,
+        Meta(
+            description=(
+                "The group of a unix socket, such as `postfix`, which `socket_mode` lets in. Empty means "
+                "the daemon's own. Who is not root must be in it. A socket that systemd opens has the "
+                "SocketGroup= and SocketMode= of its unit."
+            )
+        ),
+    ] = ""
     decides: Annotated[
         tuple[StageName, ...],
         Meta(
@@ -108,6 +148,26 @@ class Milter(_Section, frozen=True):
         ),
     ] = ("end-of-message",)
     workers: Annotated[int, Meta(ge=0, le=64, description="Worker processes; 0 means one a core.")] = 1
+    recycle_after_messages: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description=(
+                "A worker that has answered so many messages is replaced: another serves first, then it "
+                "finishes what it holds. 0 means never."
+            ),
+        ),
+    ] = 0
+    max_worker_memory_mb: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description=(
+                "A worker whose memory (RSS, in MB of 2^20 octets) is larger is replaced in the same way. 0 "
+                "means never."
+            ),
+        ),
+    ] = 300
     max_header_bytes: Annotated[
         int,
         Meta(
@@ -575,12 +635,78 @@ class GeoIp(_Section, frozen=True):
 
 
 class Audit(_Section, frozen=True):
-    """The record: one JSON line a decision and a message."""
+    """The record: one JSON line a decision and a message (docs/audit.md)."""
 
-    to: Annotated[Literal["stdout", "file"], Meta(description="Where the record goes.")] = "stdout"
+    to: Annotated[
+        Literal["stdout", "file", "syslog", "journal"],
+        Meta(
+            description=(
+                "Where the record goes: `stdout` (a container's log, or under systemd the journal), `file`, "
+                "`syslog` (the service of [syslog]), or `journal`, systemd's, where each line has fields to "
+                "search by (`journalctl MAILREEVE_QUEUE_ID=...`)."
+            )
+        ),
+    ] = "stdout"
     file: Annotated[
         str, Meta(description='The file, with `to = "file"`; it is opened anew when it was rotated.')
     ] = "/var/log/mailreeve/audit.jsonl"
+
+
+class Log(_Section, frozen=True):
+    """What the daemons say of themselves: starts, reloads, trouble (docs/log-messages.md)."""
+
+    to: Annotated[
+        Literal["stderr", "syslog"],
+        Meta(
+            description=(
+                "Where it goes: standard error, which systemd hands to the journal with its level, or the "
+                "service of [syslog]. What a daemon says before it has read this file goes to standard error."
+            )
+        ),
+    ] = "stderr"
+    format: Annotated[
+        Literal["text", "json"],
+        Meta(description="`text` for people; `json`, an object a line, for programs that collect logs."),
+    ] = "text"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(
+            description=(
+                "The least that is said: `warning` leaves out starts, reloads and clients that came and went."
+            )
+        ),
+    ] = "info"
+
+
+class Syslog(_Section, frozen=True):
+    """The log service of `audit.to = "syslog"` and `log.to = "syslog"`."""
+
+    address: Annotated[
+        str,
+        Meta(
+            description=(
+                "`unix:/dev/log`, this machine's, or `udp:192.0.2.9:514`, an IP address and a port "
+                "(RFC 5424; datagrams that are lost are lost, and everybody on the way can read them)."
+            )
+        ),
+    ] = "unix:/dev/log"
+    facility: Annotated[
+        Literal[
+            "user",
+            "mail",
+            "daemon",
+            "auth",
+            "local0",
+            "local1",
+            "local2",
+            "local3",
+            "local4",
+            "local5",
+            "local6",
+            "local7",
+        ],
+        Meta(description="What the service sorts by; also in the journal (SYSLOG_FACILITY)."),
+    ] = "mail"
 
 
 class Settings(_Section, frozen=True):
@@ -618,6 +744,17 @@ class Settings(_Section, frozen=True):
             description=("How long a worker that is to end may take to finish the mail that it holds."),
         ),
     ] = 30.0
+    hung_after_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description=(
+                "A worker whose loop has not come round for so long is killed and replaced; its mail is "
+                "deferred. Nothing that a worker does takes seconds. 0 means never."
+            ),
+        ),
+    ] = 60.0
     policyd: Policyd = Policyd()
     milter: Milter = Milter()
     trust: Trust = Trust()
@@ -629,3 +766,5 @@ class Settings(_Section, frozen=True):
     live: Live = Live()
     geoip: GeoIp = GeoIp()
     audit: Audit = Audit()
+    log: Log = Log()
+    syslog: Syslog = Syslog()

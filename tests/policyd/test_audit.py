@@ -126,9 +126,9 @@ def test_what_rules_say_is_escaped_once() -> None:
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        ({"queue_id": "4ABC", "instance": "1f.2"}, "4ABC: tell: look at bob"),
-        ({"instance": "1f.2\nx"}, r"1f.2\x0ax: tell: look at bob"),
-        ({}, "192.0.2.7: tell: look at bob"),
+        ({"queue_id": "4ABC", "instance": "1f.2"}, "4ABC: warned by tell: look at bob"),
+        ({"instance": "1f.2\nx"}, r"1f.2\x0ax: warned by tell: look at bob"),
+        ({}, "192.0.2.7: warned by tell: look at bob"),
     ],
 )
 def test_a_warning_is_written_to_the_log_once(

@@ -4,27 +4,50 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from mailreeve_policyd.launch import log_to_stderr
+from mailreeve_policyd.config import Configuration, parse_configuration
+from mailreeve_policyd.crew import Generation
+from mailreeve_policyd.errors import ConfigError
+from mailreeve_policyd.launch import log_to_stderr, logging_as_told
 
 
 @pytest.fixture
 def root_logger() -> Iterator[logging.Logger]:
     """The root logger, which is afterwards as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, ours = logging.getLogger(), logging.getLogger("mailreeve_policyd")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
     yield root
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
     root.handlers[:] = handlers
-    root.setLevel(level)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
-def test_the_log_has_its_levels_in_lower_case_and_for_itself(root_logger: logging.Logger) -> None:
-    """As mail servers write them; another handler of the same record sees what it always sees."""
-    log_to_stderr("milter")
-    [handler] = root_logger.handlers
-    record = logging.LogRecord("name", logging.WARNING, "path", 1, "%s went by", ("mail",), None)
+@dataclass
+class Loaded:
+    configuration: Configuration
 
-    assert handler.format(record).endswith(f"mailreeve milter[{record.process}] warning: mail went by")
-    assert record.levelname == "WARNING"
+
+def load(text: str) -> Generation[Loaded]:
+    configuration = parse_configuration(text.encode(), Path("mailreeve.toml"))
+    return Generation((), 0o660, 1, 1.0, None, Loaded(configuration))
+
+
+def test_the_log_follows_a_configuration_that_was_read_and_stays_after_a_mistake(
+    root_logger: logging.Logger,
+) -> None:
+    """A reload may change it, as all else; one that fails changes nothing, and says so in the old form."""
+    log_to_stderr("policyd")
+    before = root_logger.handlers[0]
+    with pytest.raises(ConfigError):
+        logging_as_told("policyd", lambda: load("nonsense = 1"))()
+    assert root_logger.handlers == [before]
+    logging_as_told("policyd", lambda: load('[log]\nlevel = "error"'))()
+
+    assert root_logger.handlers != [before]
+    assert not logging.getLogger("mailreeve_policyd.x").isEnabledFor(logging.WARNING)

@@ -1,0 +1,96 @@
+"""A file as a place for lines: appended to by several processes, rotated, sometimes on a full disk.
+
+Knows nothing of what the lines say.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+FILE_MODE = 0o640
+"""The record names people: its owner writes it, its group may read it."""
+
+LOOK_SECONDS = 1.0
+"""How long a file that was renamed or removed may still be written to: looking at each line whether it was
+costs half as much as writing the line. SIGUSR1 tells at once."""
+
+
+class FileSink:
+    """A file, appended to; opened anew when another file, or none, has its name (logrotate).
+
+    `clock` gives seconds that never go back: it says when to look whether that is so.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = str(path)
+        self._clock = clock
+        self._looked = 0.0
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+        self._inode: tuple[int, int] | None = None
+        self._may_be_torn = False
+
+    def write(self, line: bytes) -> None:
+        """Append with a single write: O_APPEND keeps the lines of several processes whole.
+
+        A line that a full disk, or a process that was killed, left unfinished is ended first.
+        """
+        with self._lock:
+            descriptor = self._current()
+            if self._may_be_torn and _is_torn(self._path):
+                line = b"\n" + line
+            self._may_be_torn = True
+            written = os.write(descriptor, line)
+            if written < len(line):
+                raise OSError(f"only {written} of {len(line)} octets were written")
+            self._may_be_torn = False
+
+    def reopen(self) -> None:
+        """The next line opens the file."""
+        with self._lock:
+            self._close()
+
+    def _current(self) -> int:
+        now = self._clock()
+        if self._descriptor is not None and now - self._looked < LOOK_SECONDS:
+            return self._descriptor
+        self._looked = now
+        if self._descriptor is not None and self._named() == self._inode:
+            return self._descriptor
+        self._close()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(self._path, flags, FILE_MODE)
+        status = os.fstat(descriptor)
+        self._descriptor, self._inode = descriptor, (status.st_dev, status.st_ino)
+        self._may_be_torn = stat.S_ISREG(status.st_mode) and status.st_size > 0
+        return descriptor
+
+    def _named(self) -> tuple[int, int] | None:
+        """The file that has the name now."""
+        try:
+            status = os.stat(self._path)  # noqa: PTH116 -- a Path costs more than the call
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            with suppress(OSError):
+                os.close(self._descriptor)
+        self._descriptor = None
+
+
+def _is_torn(path: str) -> bool:
+    """Does the file end in the middle of a line? Not asked at every line: it costs as much as writing one."""
+    try:
+        with Path(path).open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:  # it is empty, or not ours to read: then nothing is known of it
+        return False
