@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import uvloop
 
+from mailreeve_milter.acceptor import Acceptor
 from mailreeve_milter.exchange import Exchange, Job
 from mailreeve_milter.outcome_packets import PROGRESS_PACKET
 from mailreeve_milter.surroundings import Surroundings
 from mailreeve_policyd.errors import ProtocolError
-from mailreeve_policyd.listen import BACKLOG
 from mailreeve_policyd.threads import Threads
 from mailreeve_policyd.worker import WorkerContext
 
@@ -38,11 +37,8 @@ MAX_QUIET_SECONDS = 7_210
 """A connection on which nothing happens for so long is given up: libmilter's time, and longer than any
 SMTP command may take."""
 
-SETTLE_SECONDS = 0.1
-"""A connection may have been accepted and not yet be known when a worker retires."""
-
-_KEEP_SOCKET = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-"""A loop that closes a listener would remove its file, which is the parent's and the other workers'."""
+MAX_LINKS = 1000
+"""Connections of a worker at once: ten times what Postfix opens by default (default_process_limit, 100)."""
 
 
 class Link(asyncio.Protocol):
@@ -203,6 +199,7 @@ class MilterServer:
         loop: asyncio.AbstractEventLoop,
         surroundings: Surroundings,
         sweep_seconds: float = SWEEP_SECONDS,
+        max_links: int = MAX_LINKS,
     ) -> None:
         self.surroundings = surroundings
         self.sweep_seconds = sweep_seconds
@@ -210,18 +207,14 @@ class MilterServer:
         self.is_on_network = False
         self._loop = loop
         self.threads = Threads("milter", MAX_THREADS, loop.call_soon_threadsafe)
-        self._server: asyncio.AbstractServer | None = None
+        self._max_links = max_links
+        self._acceptor: Acceptor | None = None
         self._is_retired = False
 
     def listen(self, listener: socket.socket) -> None:
         """Accept connections, from when the loop runs."""
         self.is_on_network = listener.family != socket.AF_UNIX
-        loop: Any = self._loop  # its own type knows cleanup_socket only from Python 3.13 on
-        if self.is_on_network:
-            start = loop.create_server(self._link, sock=listener, backlog=BACKLOG)
-        else:
-            start = loop.create_unix_server(self._link, sock=listener, backlog=BACKLOG, **_KEEP_SOCKET)
-        self._server = loop.run_until_complete(start)
+        self._acceptor = Acceptor(self._loop, listener, self._link, self._max_links)
         self._loop.call_later(self.sweep_seconds, self._sweep)
 
     def _link(self) -> Link:
@@ -229,21 +222,24 @@ class MilterServer:
 
     def retire(self) -> None:
         """Take no new connection; `links` go on to their end, and then the loop stops."""
-        if self._server is not None:
-            self._server.close()
-        self._loop.call_later(SETTLE_SECONDS, self._settle)
-
-    def _settle(self) -> None:
+        if self._acceptor is not None:
+            self._acceptor.close()
         self._is_retired = True
         self._stop_if_done()
 
     def _stop_if_done(self) -> None:
-        if self._is_retired and not self.links:
+        if not self._is_retired or self.links:
+            return
+        if self._acceptor is None or self._acceptor.is_idle:
             self._loop.stop()
+        else:  # a connection was accepted, and its link does not know yet
+            self._loop.call_soon(self._stop_if_done)
 
     def forget(self, link: Link) -> None:
         """A connection has ended."""
         self.links.discard(link)
+        if self._acceptor is not None:
+            self._acceptor.release()
         self._stop_if_done()
 
     def _sweep(self) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -81,14 +83,14 @@ class Served:
 
 @contextmanager
 def serve(
-    surroundings: Surroundings, family: int = socket.AF_UNIX, sweep: float = 3600.0
+    surroundings: Surroundings, family: int = socket.AF_UNIX, sweep: float = 3600.0, max_links: int = 1000
 ) -> Iterator[Served]:
     with ExitStack() as ends:
         listener = ends.enter_context(socket.socket(family))
         listener.bind("\0mailreeve-" + os.urandom(8).hex() if family == socket.AF_UNIX else ("127.0.0.1", 0))
         listener.listen()
         loop = uvloop.new_event_loop()
-        server = MilterServer(loop, surroundings, sweep)
+        server = MilterServer(loop, surroundings, sweep, max_links)
         server.listen(listener)
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
@@ -244,3 +246,47 @@ def resident(processes: Iterable[int]) -> int:
     """Octets of memory that processes have to themselves."""
     lines = (line for pid in processes for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:")) * 1024
+
+
+def test_one_connection_is_taken_in_each_turn_of_the_loop(talk: Talk) -> None:
+    """So that of those which come at once other workers get their part: the loop's turns count with them."""
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as clients:
+        listener.bind("\0mailreeve-" + os.urandom(8).hex())
+        listener.listen()
+        for _ in range(5):
+            clients.enter_context(socket.socket(socket.AF_UNIX)).connect(listener.getsockname())
+        loop = uvloop.new_event_loop()
+        server = MilterServer(loop, talk.surroundings)
+        server.listen(listener)
+        seen: list[int] = []
+
+        def look() -> None:
+            seen.append(len(server.links))
+            loop.stop() if len(server.links) == 5 else loop.call_soon(look)
+
+        loop.call_soon(look)
+        loop.run_forever()
+        server.retire()
+        clients.close()
+        loop.run_forever()
+        loop.close()
+    assert {later - earlier for earlier, later in pairwise(seen)} == {0, 1}
+
+
+def test_connections_beyond_the_bound_wait_for_one_to_end(
+    talk: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second MTA gets no answer while the first is served, and its message is answered after that."""
+    with serve(talk.surroundings, max_links=1) as served:
+        first = served.begin()
+        with socket.socket(socket.AF_UNIX) as second:
+            second.connect(served.address)
+            second.sendall(packet(Command.NEGOTIATE, struct.pack("!III", 6, 0x1FF, 0x1FFFFF)))
+            assert [one.command for one in first.end_of_message()][-1] == "c"
+            second.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                second.recv(1)
+            second.settimeout(SECONDS)
+            first.socket.close()
+            assert second.recv(1)
+    assert "all 1 connections of a worker are taken" in caplog.text
