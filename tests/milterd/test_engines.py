@@ -70,7 +70,7 @@ def finish(talk: MilterTalk) -> list[Packet]:
 
 
 def test_it_asks_only_for_what_it_uses(running: Running) -> None:
-    """Changes to header and recipients, no answer where nothing is decided, exact values, the macros that are read."""
+    """Changes to header and recipients, no answer where nothing is decided, exact values, its macros."""
     with MilterTalk(running.address) as talk:
         picked = talk.negotiated
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from mailreeve_milter.protocol_reply import (
     ReplyCommand,
     agree,
-    format_agreement,
     format_added_recipient,
+    format_agreement,
     format_insert,
     format_packet,
     format_quarantine,
