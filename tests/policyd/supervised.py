@@ -24,7 +24,7 @@ from mailreeve_policyd.privileges import Account, find_account
 from mailreeve_policyd.question import Question
 from mailreeve_policyd.server import PolicyServer
 from mailreeve_policyd.supervisor import DaemonSpec, Generation, run
-from mailreeve_policyd.worker import WorkerContext
+from mailreeve_policyd.worker import Wear, WorkerContext
 
 Config = dict[str, Any]
 
@@ -34,12 +34,14 @@ class Word:
 
     def __init__(self, word: str) -> None:
         self._word = word
+        self.served = 0
 
     def connection(self) -> None:
         """It remembers nothing."""
 
     def answer_each(self, questions: Sequence[Question[None]]) -> None:
         for question in questions:
+            self.served += 1
             question.answer = f"action={self._word} {os.getpid()} {os.getuid()}\n\n".encode()
 
 
@@ -60,6 +62,8 @@ def load(path: Path) -> Generation[Config]:
         drain_seconds=config.get("drain_seconds", 30.0),
         account=account,
         loaded=config,
+        hung_after_seconds=config.get("hung_after_seconds", 0.0),
+        wear=Wear(config.get("most_served", 0), config.get("most_memory_bytes", 0)),
     )
 
 
@@ -68,9 +72,11 @@ def serve(worker: WorkerContext, config: Config, sockets: Sequence[socket.socket
         raise ConfigError("serve", "word", "cannot start")
     if config.get("dies"):
         os._exit(3)
-    server = PolicyServer(sockets, Word(config["word"]), 100)
+    word = Word(config["word"])
+    server = PolicyServer(sockets, word, 100)
     retire = (lambda: None) if config.get("stuck") else server.retire
-    worker.serving(retire, lambda: logging.getLogger().info("%s reopens", config["word"]))
+    worker.count_by(lambda: word.served)
+    worker.serving(retire, lambda: logging.getLogger().info("%s reopens", config["word"]), server.post)
     server.serve()
     assert threading.current_thread() is threading.main_thread()
 

@@ -1,104 +1,17 @@
 from __future__ import annotations
 
-import json
 import os
 import pwd
-import queue
 import signal
 import socket
 import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-REQUEST = b"request=smtpd_access_policy\n\n"
-TIMEOUT_SECONDS = 20.0
-"""How long a test waits for what must come."""
-
-
-class Supervised:
-    """The daemon of supervised.py in processes of its own, with a configuration that can be changed."""
-
-    def __init__(self, folder: Path) -> None:
-        self.config = folder / "config.json"
-        self.path = folder / "s"
-        self.process: subprocess.Popen[str] | None = None
-        self._reader: threading.Thread | None = None
-        self._lines: queue.Queue[str] = queue.Queue()
-        self.seen: list[str] = []
-
-    def configure(self, word: str, **more: Any) -> None:
-        self.config.write_text(json.dumps({"word": word, "listen": str(self.path), **more}))
-
-    def start(self, word: str, **more: Any) -> None:
-        """Start, and wait until its workers serve or it ended."""
-        self.configure(word, **more)
-        command = [sys.executable, str(Path(__file__).with_name("supervised.py")), str(self.config)]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-        self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
-        self._reader.start()
-        self.wait_for("listens at", "END")
-
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        assert process.stderr is not None
-        with process.stderr:
-            for line in process.stderr:
-                self._lines.put(line)
-        self._lines.put("END")
-
-    def wait_for(self, *texts: str) -> str:
-        """The first line to come that holds one of the texts."""
-        while True:
-            try:
-                line = self._lines.get(timeout=TIMEOUT_SECONDS)
-            except queue.Empty:
-                raise AssertionError(f"no line with {texts} after {self.seen}") from None
-            self.seen.append(line)
-            if any(text in line for text in texts):
-                return line
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def connect(self) -> socket.socket:
-        client = socket.socket(socket.AF_UNIX)
-        client.settimeout(TIMEOUT_SECONDS)
-        client.connect(str(self.path))
-        return client
-
-    def ask(self) -> tuple[str, int, int]:
-        """Word, process and user of the worker that answers a new connection."""
-        with self.connect() as client:
-            return answer(client)
-
-    def kill(self) -> None:
-        """End what is left of it."""
-        if self.process is None:
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(TIMEOUT_SECONDS)
-        assert self._reader is not None
-        self._reader.join(TIMEOUT_SECONDS)
-
-    def ended(self) -> int:
-        """Wait for the end of all its processes (which hold its standard error); the exit status."""
-        assert self.process is not None
-        if "END" not in self.seen:
-            self.wait_for("END")
-        return self.process.wait(TIMEOUT_SECONDS)
-
-
-def answer(client: socket.socket) -> tuple[str, int, int]:
-    client.sendall(REQUEST)
-    word, pid, user = client.recv(1000).decode().strip().removeprefix("action=").split()
-    return word, int(pid), int(user)
+from tests.policyd.supervising import Supervised, answer
 
 
 @pytest.fixture
@@ -339,3 +252,75 @@ def test_what_a_reload_cannot_change_is_said(daemon: Supervised, changed: dict[s
 
     assert said in daemon.wait_for("takes effect at the next restart")
     daemon.wait_for("serves with the new configuration")
+
+
+# -- workers that hang or have done enough ------------------------------------------------------------
+
+
+def test_a_worker_that_hangs_is_killed_and_replaced(daemon: Supervised) -> None:
+    """It lives and answers nobody: only who is asked, and does not answer, can be known to hang."""
+    daemon.start("one", hung_after_seconds=0.2)
+    hanging = daemon.ask()[1]
+    os.kill(hanging, signal.SIGSTOP)
+    daemon.wait_for(f"worker {hanging} has not answered for 0.2 seconds: killed")
+
+    assert daemon.ask()[1] != hanging
+
+
+def test_a_parent_that_was_stopped_kills_nobody(daemon: Supervised) -> None:
+    """Ctrl-Z and fg: workers were not asked meanwhile, and have nothing to answer for."""
+    daemon.start("one", hung_after_seconds=0.2)
+    worker = daemon.ask()[1]
+    assert daemon.process is not None
+    daemon.signal(signal.SIGSTOP)
+    while is_running(daemon.process.pid):
+        pass
+    with pytest.raises(subprocess.TimeoutExpired):
+        daemon.process.wait(0.5)  # longer than a worker may be silent
+    daemon.signal(signal.SIGCONT)
+    daemon.signal(signal.SIGUSR1)
+    daemon.wait_for("one reopens")
+
+    assert daemon.ask()[1] == worker
+    assert not any("killed" in line for line in daemon.seen)
+
+
+def test_a_worker_that_has_done_enough_is_replaced_and_finishes_what_it_holds(daemon: Supervised) -> None:
+    """Another serves first; a connection that the old one has is answered until it retires."""
+    daemon.start("one", most_served=3)
+    with daemon.connect() as client:
+        first = [answer(client)[1] for _ in range(3)]
+        while client.recv(100):
+            pass  # closed by the retiring worker, which is when another serves
+    daemon.wait_for("another took its place")
+
+    assert len(set(first)) == 1
+    assert daemon.ask()[1] != first[0]
+    assert not any("died" in line for line in daemon.seen)
+
+
+def test_a_worker_that_has_grown_is_replaced(daemon: Supervised) -> None:
+    """Memory, too, is a bound; but not for a worker that needs so much from its start, or it never ended."""
+    daemon.start("one", most_memory_bytes=1)
+
+    assert any("MB from the start" in line for line in daemon.seen) or daemon.wait_for("MB from the start")
+    assert daemon.ask()[0] == "one"
+
+
+# -- in a terminal ------------------------------------------------------------------------------------
+
+
+def test_in_a_terminal_workers_have_process_groups_of_their_own(daemon: Supervised) -> None:
+    """Ctrl-C and Ctrl-Z are for the parent; it tells its workers what it thinks right."""
+    daemon.configure("one")
+    master, terminal = os.openpty()
+    daemon.begin(stdin=terminal)
+    daemon.wait_for("listens at")
+    worker = daemon.ask()[1]
+
+    assert daemon.process is not None
+    assert os.getpgid(worker) == worker
+    os.killpg(daemon.process.pid, signal.SIGINT)  # what the terminal does for Ctrl-C
+    assert daemon.ended() == 0
+    os.close(master)
+    os.close(terminal)
