@@ -159,6 +159,7 @@ class _Check:
         "_found_nothing",
         "_helo_name",
         "_int",
+        "_is_nameless",
         "_local_part",
         "_lookups",
         "_mechanism",
@@ -185,7 +186,7 @@ class _Check:
         self._lookups = self._void_lookups = 0
         self._mechanism: str | None = None
         self._explanation: tuple[str, str] | None = None
-        self._found_nothing = False
+        self._found_nothing = self._is_nameless = False
         self._validated: tuple[str, ...] | None = None
 
     def evaluate(self) -> SpfOutcome:
@@ -257,8 +258,9 @@ class _Check:
         if directive.mechanism == "mx":
             return self._is_near(self._addresses_of_exchanges(target), directive)
         if directive.mechanism == "ptr":  # 5.5
-            suffix = target.lower()
-            return any(name == suffix or name.endswith("." + suffix) for name in self._validated_names())
+            suffix, names = target.lower(), self._validated_names()
+            self._found_nothing |= self._is_nameless
+            return any(name == suffix or name.endswith("." + suffix) for name in names)
         records = self._resolver.lookup_a(target).records  # 5.7: exists asks for A, whatever the client is
         self._found_nothing |= not records
         return bool(records)
@@ -320,9 +322,9 @@ class _Check:
         if self._validated is None:
             try:
                 names = self._resolver.lookup_ptr(self._address).records[:MAX_NAMES]
+                self._is_nameless = not names
             except ResolverError:
                 names = ()
-            self._found_nothing |= not names
             self._validated = tuple(name for name in names if self._leads_back(name))
         return self._validated
 

@@ -55,7 +55,7 @@ def read_zone(zonedata: dict[str, list[Any]]) -> ZoneResolver:
         zone[name] = {rdtype: values for rdtype, values in records.items() if values}
         if "TIMEOUT" in entries:
             failing += [
-                f"{name} {rdtype}" for rdtype in ("A", "AAAA", "MX", "TXT") if rdtype not in zone[name]
+                f"{name} {rdtype}" for rdtype in ("A", "AAAA", "MX", "PTR", "TXT") if rdtype not in zone[name]
             ]
     return ZoneResolver(zone, failing)
 
