@@ -33,24 +33,28 @@ class Conversation:
     so that what is under way is deferred and never passes unmarked.
     """
 
-    __slots__ = ("_around", "_has_failed", "_message", "_remembered", "_session")
+    __slots__ = ("_around", "_at_connect", "_has_failed", "_message", "_remembered", "_session")
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._around = surroundings
         self._session: Session | None = None
         self._message: MessageUnderWay | None = None
-        self._remembered = Remembered()
+        self._at_connect = Remembered()
+        self._remembered = Remembered()  # that, and what HELO left
         self._has_failed = False
 
     def connect(self, name: str, address: str | None, port: int | None, macros: Macros) -> Response:
         """A client: its name as the MTA gives it, and its address (None: it came by no network)."""
         self.close()
         self._session = connected_session(name, address, port, macros)
-        return self._decide(Stage.CONNECT)
+        response = self._decide(Stage.CONNECT)
+        self._at_connect = self._remembered
+        return response
 
     def helo(self, name: str, macros: Macros) -> Response:
-        """HELO or EHLO; again after STARTTLS."""
+        """HELO or EHLO; again after STARTTLS, in place of the one before."""
         self._message = None
+        self._remembered = replace(self._at_connect)
         self._session = replace(self._known_session(macros), helo_name=name or None)
         return self._decide(Stage.HELO)
 
@@ -117,7 +121,7 @@ class Conversation:
         """The session is over; another may follow on the same connection (QUIT_NC)."""
         self._session = None
         self._message = None
-        self._remembered = Remembered()
+        self._at_connect = self._remembered = Remembered()
         self._has_failed = False
 
     def fail(self) -> None:

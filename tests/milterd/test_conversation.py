@@ -491,6 +491,25 @@ def test_nothing_is_left_of_a_message_that_ended(tmp_path: Path, ending: str) ->
     assert talk.records[-1]["client"]["address"] == "192.0.2.1"
 
 
+def test_a_second_helo_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    """After STARTTLS a client says HELO again: what its first name left is over, what connect left stays."""
+    rules = (
+        'at connect {\n    seen: add-header "X-Connect: yes"\n}\n'
+        'at helo {\n    told: add-header "X-Helo: {helo_name}"\n'
+        '    odd: hold "odd" if helo_name is "odd.example.net"\n}'
+    )
+    conversation = make_talk(tmp_path, rules, ALL_STAGES).conversation
+    conversation.connect("mail.example.net", "192.0.2.1", 40000, {})
+    conversation.helo("odd.example.net", {})
+    conversation.helo("mail.example.net", {})
+    conversation.mail("<bob@example.net>", (), {})
+    outcome = conversation.end_of_message({})
+
+    assert added(outcome) == [b"Authentication-Results", b"X-Connect", b"X-Helo"]
+    assert outcome.insertions[0].field.value == b" mail.example.net"
+    assert outcome.quarantine is None
+
+
 def test_a_login_ends_with_its_session_and_with_the_macro(tmp_path: Path) -> None:
     """Each MAIL says anew who is logged in; a new CONNECT forgets everything."""
     conversation = make_talk(tmp_path).conversation

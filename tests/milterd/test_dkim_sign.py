@@ -279,6 +279,15 @@ def test_the_list_of_names_is_bounded() -> None:
     assert signed_names(signature).count("cc") == MAX_FIELDS_A_NAME
 
 
+@pytest.mark.parametrize("fields", [MAX_FIELDS_A_NAME, MAX_FIELDS_A_NAME + 1])
+def test_with_more_fields_than_are_signed_the_signature_is_right(fields: int) -> None:
+    """One more of a name in h= would be the next field up, which verifiers would hash and we did not."""
+    message = [*[HeaderField(b"Cc", b" x")] * fields, *FIELDS]
+    signature = sign(message, [RSA], SigningOptions(oversign=(b"cc",)))[0]
+
+    assert verified_by_us([signature, *message]) == ["pass"]
+
+
 @pytest.mark.parametrize("authors", [0, 2])
 def test_without_one_author_field_nothing_is_signed(authors: int) -> None:
     """No From, or several: nobody can say whose mail it is, so nobody vouches for it."""

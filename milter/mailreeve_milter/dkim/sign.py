@@ -194,12 +194,11 @@ def _choose_fields(header: SignedHeader, options: SigningOptions) -> tuple[tuple
     chosen: list[int] = []
     find = header.places.get
     for name, once_more in _signable(options):
-        places = find(name)
-        if places:
-            places = places[: -MAX_FIELDS_A_NAME - 1 : -1]  # bottom up, as verifiers take them (5.4.2)
-            names.extend([name] * len(places))
-            chosen.extend(places)
-        if once_more:
+        places = find(name, ())
+        signed = places[: -MAX_FIELDS_A_NAME - 1 : -1]  # bottom up, as verifiers take them (5.4.2)
+        names.extend([name] * len(signed))
+        chosen.extend(signed)
+        if once_more and len(signed) == len(places):  # else once more would mean a field that is not signed
             names.append(name)
     return tuple(names), chosen
 
