@@ -68,6 +68,14 @@ def milter(config: ConfigOption = DEFAULT_FILE) -> None:
     raise typer.Exit(run_milter(config))
 
 
+@app.command("run")
+def run_both(config: ConfigOption = DEFAULT_FILE) -> None:
+    """Run the policy daemon and the milter under one parent: for small machines and containers."""
+    from mailreeve_milter.together import run_together  # noqa: PLC0415 -- a command loads what it needs
+
+    raise typer.Exit(run_together(config))
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point: an operator's mistake is told plainly and ends with EX_CONFIG.
 

@@ -1,0 +1,128 @@
+"""Both daemons under one parent, in real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.process import Process, wait_until
+
+REQUEST = b"request=smtpd_access_policy\nprotocol_state=RCPT\nsender=%s\nrecipient=b@example.org\n\n"
+CONFIGURATION = """\
+state_dir = "{folder}"
+{more}
+[policyd]
+listen = ["unix:{folder}/policy"]
+[milter]
+listen = "unix:{folder}/milter"
+{milter}
+[authentication]
+authserv_id = "mx.example.org"
+"""
+NEGOTIATION = b"\0\0\0\rO" + b"\0\0\0\x06" + b"\0\0\x01\xff" + b"\0\x1f\xff\xff"
+"""SMFIC_OPTNEG: version 6, all actions, all steps."""
+
+
+class Both(Process):
+    """`mailreeve run`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "mailreeve.toml"
+        command = [sys.executable, "-m", "mailreeve_admin", "run", "--config", str(self.config)]
+        super().__init__(command, folder / "log", os.environ)
+
+    def ready(self) -> bool:
+        return "milter listens at" in self.text()
+
+    def write(self, word: str = "one", more: str = "", milter: str = "") -> None:
+        """Its files; the rules reject the sender WORD@example.net."""
+        self.config.write_text(CONFIGURATION.format(folder=self.folder, more=more, milter=milter))
+        rule = f'one: reject "5.7.1 no" if sender is "{word}@example.net"'
+        (self.folder / "rules").write_text(f"at rcpt {{ {rule} }}\n")
+
+    def rejects(self, word: str) -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20.0)
+            client.connect(str(self.folder / "policy"))
+            client.sendall(REQUEST % f"{word}@example.net".encode())
+            return client.recv(1000).startswith(b"action=REJECT")
+
+    def negotiates(self) -> bool:
+        """Does the milter answer?"""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20.0)
+            client.connect(str(self.folder / "milter"))
+            client.sendall(NEGOTIATION)
+            return client.recv(1000)[4:5] == b"O"
+
+    def says(self, text: str) -> None:
+        wait_until(lambda: text in self.text(), f"it writes {text!r}")
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[Both]:
+    daemons = Both(tmp_path)
+    daemons.write()
+    yield daemons
+    daemons.stop()
+
+
+@pytest.mark.parametrize("engine", ["native", "libmilter"])
+def test_both_serve_reload_and_end_together(both: Both, engine: str) -> None:
+    """One parent, one SIGHUP for both, one SIGTERM; the log says which daemon speaks."""
+    both.write(milter=f'engine = "{engine}"')
+    both.start()
+    assert both.rejects("one")
+    assert both.negotiates()
+
+    both.write("two", milter=f'engine = "{engine}"')
+    both.send(signal.SIGHUP)
+    both.says("the last worker with the old configuration has ended")
+    assert both.rejects("two")
+    assert both.negotiates()
+    assert both.text().count("serves with the new configuration at") == 2
+
+    both.send(signal.SIGTERM)
+    assert both.wait_ended() == 0
+    assert "policyd and milter stopped" in both.text()
+    assert not (both.folder / "policy").exists()
+    assert not (both.folder / "milter").exists()
+
+
+def test_a_mistake_that_only_the_milter_finds_leaves_both_as_they_are(both: Both) -> None:
+    """No daemon serves with one configuration beside the other with another."""
+    both.start()
+    both.write("two", more='[[signing.keys]]\ndomain = "example.org"\nselector = "s"\nfile = "absent.pem"\n')
+    both.send(signal.SIGHUP)
+    both.says("the old configuration stays in force")
+
+    assert both.rejects("one")
+    assert both.negotiates()
+
+
+def test_a_daemon_that_cannot_start_starts_neither(both: Both) -> None:
+    """78, its message, and no socket left behind."""
+    (both.folder / "milter").write_text("no socket")
+    ended = subprocess.run(both.command, capture_output=True, text=True, timeout=60.0, check=False)
+
+    assert ended.returncode == os.EX_CONFIG
+    assert "milter" in ended.stderr
+    assert "is there and is no socket" in ended.stderr
+    assert not (both.folder / "policy").exists()
+
+
+def test_a_worker_signs_its_log_with_the_name_of_its_daemon(both: Both) -> None:
+    """The parent says "run"; who looks for trouble looks for a daemon."""
+    both.write(more="hung_after_seconds = 1.0")
+    both.start()
+    both.send(signal.SIGKILL)
+    both.says("mailreeve policyd[")
+    both.says("mailreeve milter[")
