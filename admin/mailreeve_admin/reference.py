@@ -1,4 +1,4 @@
-"""The reference pages and the commented example file, made from the one description of each option."""
+"""The generated files of docs/reference: options, facts, the example file, the schema of the record."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from pathlib import Path
 
 import msgspec
 
+from mailreeve_admin.audit_schema import format_audit_schema
 from mailreeve_policyd.config import options, plain_type
 from mailreeve_policyd.rules import actions_reference, facts_reference
 
 CONFIGURATION_PAGE = "configuration.md"
 EXAMPLE_FILE = "mailreeve.toml"
 FACTS_PAGE = "facts.md"
+AUDIT_SCHEMA = "audit.schema.json"
 
 
 def pages() -> dict[str, str]:
@@ -21,6 +23,7 @@ def pages() -> dict[str, str]:
         CONFIGURATION_PAGE: format_configuration_page(),
         EXAMPLE_FILE: format_example_file(),
         FACTS_PAGE: format_facts_page(),
+        AUDIT_SCHEMA: format_audit_schema(),
     }
 
 

@@ -21,6 +21,7 @@ from tests.lab.dns import DnsServer
 from tests.lab.keys import SigningKeys
 from tests.lab.postfix import HOSTNAME, Door, Postfix, queue_id
 from tests.lab.process import LabError, Process, wait_until
+from tests.lab.record_schema import check_file
 from tests.lab.redis import Redis
 from tests.lab.smtp import Client, Login, RawClient, Reply
 from tests.lab.tree import REPOSITORY
@@ -124,6 +125,8 @@ class Site:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+        if kind is None:
+            check_file(self.audit)
 
     def _start(self, servers: Iterable[DnsServer | Process]) -> None:
         """Start servers side by side, which none of them minds; if one cannot start, stop all."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.process import wait_until
+from tests.lab.record_schema import check_record
 from tests.milterd.miltertalk import (
     ALL_ACTIONS,
     ALL_STEPS,
@@ -135,6 +136,7 @@ class Stageplay:
     def _check_record(self, line: Line, place: str) -> None:
         where, _, wanted = line.rest.partition(" ")
         value: Any = json.loads(self.audit.read_bytes().splitlines()[-1])
+        check_record(value)
         for part in where.split("."):
             value = value[int(part)] if isinstance(value, list) else value.get(part)
             if value is None:

@@ -27,6 +27,7 @@ from mailreeve_policyd.resolver import ZoneResolver
 from mailreeve_policyd.rules.load import load_ruleset
 from mailreeve_policyd.rules.networks import NetworkSet
 from mailreeve_policyd.smtp import Stage, parse_domain
+from tests.lab.record_schema import check_record
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -50,7 +51,9 @@ class Lines:
 
     def write(self, line: bytes) -> None:
         """Keep it, parsed."""
-        self.written.append(json.loads(line))
+        record = json.loads(line)
+        check_record(record)
+        self.written.append(record)
 
     def reopen(self) -> None:
         """Nothing to reopen."""

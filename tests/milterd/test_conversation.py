@@ -579,5 +579,5 @@ def test_a_warning_is_logged_once_though_the_verdict_is_kept_for_later(
     run_message(talk.conversation, OUTSIDE, MESSAGE)
 
     assert [one.getMessage() for one in caplog.records if "guest" in one.getMessage()] == [
-        f"{OUTSIDE.address}: tell: a guest from {OUTSIDE.address}"
+        f"{OUTSIDE.address}: warned by tell: a guest from {OUTSIDE.address}"
     ]

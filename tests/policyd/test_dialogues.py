@@ -40,6 +40,7 @@ from mailreeve_policyd.rules import parse_ruleset
 from mailreeve_policyd.settings import Settings
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Evidence, Transaction
+from tests.lab.record_schema import check_record
 
 FOLDER = Path(__file__).parents[1] / "dialogues" / "policy"
 START = 1_800_000_000.0
@@ -55,6 +56,7 @@ class Records:
         self.lines: list[bytes] = []
 
     def write(self, line: bytes) -> None:
+        check_record(json.loads(line))
         self.lines.append(line)
 
     def reopen(self) -> None:
