@@ -76,8 +76,8 @@ def _is_clear(text: str, is_whole: bool) -> bool:
 
 
 def _head(text: str) -> str:
-    """What a reader may take for the part before the first result."""
-    return _JUNK.sub("", _INSTANCE.sub("", _QUOTE.sub("", text))).partition("=")[0]
+    """What a reader may take for the part before the first result. A quoted text may be a whole name."""
+    return _JUNK.sub("", _INSTANCE.sub("", _QUOTE.sub(" ", text))).partition("=")[0]
 
 
 def _without_comments(text: str) -> str:
@@ -110,9 +110,14 @@ def _other_forms(authserv_id: str) -> tuple[str, ...]:
 
 
 def _normalize(text: str) -> str:
-    """On one line, without case, compatibility forms, controls and what does not show."""
+    """On one line, without case and compatibility forms; a space for controls and what does not show.
+
+    Some readers pass over those, for others a name ends there.
+    """
     if not text.isascii():
         folded = unicodedata.normalize("NFKC", text).casefold().replace("\u3002", ".")  # RFC 3490 section 3.1
-        text = _UNSHOWN.sub("", folded)
-    spaced = _SPACE.sub(" ", text.lower())
-    return spaced if spaced.isprintable() else "".join(filter(str.isprintable, spaced))
+        text = _UNSHOWN.sub(" ", folded)
+    lowered = text.lower()
+    if not lowered.isprintable():
+        lowered = "".join([sign if sign.isprintable() else " " for sign in lowered])
+    return _SPACE.sub(" ", lowered)
