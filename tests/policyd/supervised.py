@@ -32,14 +32,18 @@ Config = dict[str, Any]
 class Word:
     """Answers with the word."""
 
-    def __init__(self, word: str) -> None:
+    def __init__(self, word: str, hoards: int = 0) -> None:
         self._word = word
         self.served = 0
+        self.hoards = hoards
+        self.hoard: list[bytearray] = []
 
     def connection(self) -> None:
         """It remembers nothing."""
 
     def answer_each(self, questions: Sequence[Question[None]]) -> None:
+        if self.hoards and not self.hoard:
+            self.hoard.append(bytearray(b"x") * self.hoards)
         for question in questions:
             self.served += 1
             question.answer = f"action={self._word} {os.getpid()} {os.getuid()}\n\n".encode()
@@ -72,11 +76,12 @@ def serve(worker: WorkerContext, config: Config, sockets: Sequence[socket.socket
         raise ConfigError("serve", "word", "cannot start")
     if config.get("dies"):
         os._exit(3)
-    word = Word(config["word"])
+    word = Word(config["word"], config.get("hoards", 0))
     server = PolicyServer(sockets, word, 100)
     retire = (lambda: None) if config.get("stuck") else server.retire
     worker.count_by(lambda: word.served)
-    worker.serving(retire, lambda: logging.getLogger().info("%s reopens", config["word"]), server.post)
+    post = (lambda _: None) if config.get("deaf") else server.post
+    worker.serving(retire, lambda: logging.getLogger().info("%s reopens", config["word"]), post)
     server.serve()
     assert threading.current_thread() is threading.main_thread()
 

@@ -267,6 +267,15 @@ def test_a_worker_that_hangs_is_killed_and_replaced(daemon: Supervised) -> None:
     assert daemon.ask()[1] != hanging
 
 
+def test_a_worker_whose_loop_hangs_is_killed_although_its_threads_live(daemon: Supervised) -> None:
+    """The thread that hears the parent is not the one that serves."""
+    daemon.configure("one", hung_after_seconds=0.2, deaf=True)
+    daemon.begin()
+
+    daemon.wait_for("has not answered for 0.2 seconds: killed")
+    daemon.wait_for("died (signal 9)")
+
+
 def test_a_parent_that_was_stopped_kills_nobody(daemon: Supervised) -> None:
     """Ctrl-Z and fg: workers were not asked meanwhile, and have nothing to answer for."""
     daemon.start("one", hung_after_seconds=0.2)
@@ -300,10 +309,21 @@ def test_a_worker_that_has_done_enough_is_replaced_and_finishes_what_it_holds(da
 
 
 def test_a_worker_that_has_grown_is_replaced(daemon: Supervised) -> None:
-    """Memory, too, is a bound; but not for a worker that needs so much from its start, or it never ended."""
-    daemon.start("one", most_memory_bytes=1)
+    """Memory is a bound, too."""
+    daemon.start("one", most_memory_bytes=150 << 20, hoards=200 << 20)
+    first = daemon.ask()[1]
+    daemon.wait_for("MB of memory: another takes its place")
+    daemon.wait_for(f"worker {first} has ended, another took its place")
 
-    assert any("MB from the start" in line for line in daemon.seen) or daemon.wait_for("MB from the start")
+    assert daemon.ask()[1] != first
+
+
+def test_a_worker_that_needs_more_than_it_may_from_its_start_is_told_and_stays(daemon: Supervised) -> None:
+    """Its replacement would be replaced, for ever."""
+    daemon.configure("one", most_memory_bytes=1)
+    daemon.begin()
+    daemon.wait_for("MB from the start")
+
     assert daemon.ask()[0] == "one"
 
 
