@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.process import Process, wait_until
+from tests.milterd.miltertalk import MilterTalk
 
 REQUEST = b"request=smtpd_access_policy\nprotocol_state=RCPT\nsender=%s\nrecipient=b@example.org\n\n"
 CONFIGURATION = """\
@@ -25,6 +26,9 @@ listen = "unix:{folder}/milter"
 {milter}
 [authentication]
 authserv_id = "mx.example.org"
+[dns]
+servers = ["127.0.0.1:9"]
+timeout_seconds = 0.1
 """
 NEGOTIATION = b"\0\0\0\rO" + b"\0\0\0\x06" + b"\0\0\x01\xff" + b"\0\x1f\xff\xff"
 """SMFIC_OPTNEG: version 6, all actions, all steps."""
@@ -62,6 +66,10 @@ class Both(Process):
             client.connect(str(self.folder / "milter"))
             client.sendall(NEGOTIATION)
             return client.recv(1000)[4:5] == b"O"
+
+    def workers(self) -> list[str]:
+        """Those of both daemons, the ones that are ending included."""
+        return Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
 
     def says(self, text: str) -> None:
         wait_until(lambda: text in self.text(), f"it writes {text!r}")
@@ -126,3 +134,33 @@ def test_a_worker_signs_its_log_with_the_name_of_its_daemon(both: Both) -> None:
     both.send(signal.SIGKILL)
     both.says("mailreeve policyd[")
     both.says("mailreeve milter[")
+
+
+@pytest.mark.parametrize("engine", ["native", "libmilter"])
+def test_a_worker_that_has_answered_enough_is_replaced_and_loses_no_message(both: Both, engine: str) -> None:
+    """A session that is open finishes its message with the old worker, while a new one serves others."""
+    both.write(milter=f'engine = "{engine}"\nrecycle_after_messages = 2')
+    both.start()
+    with MilterTalk(f"unix:{both.folder}/milter") as early:
+        early.connect("client.example.net", "192.0.2.1")
+        early.helo("client.example.net")
+        send(early)
+        send(early)
+        both.says("answered 2 times: another takes its place")
+        wait_until(lambda: len(both.workers()) == 3, "another worker serves beside the old one")
+        assert both.negotiates()
+        send(early)
+    both.says("another took its place")
+
+    assert both.negotiates()
+    assert "died" not in both.text()
+
+
+def send(talk: MilterTalk) -> None:
+    """One message, which is accepted."""
+    talk.mail("<a@example.net>")
+    talk.rcpt("<b@example.org>")
+    talk.data()
+    packets = talk.message([(b"From", b" a@example.net")], b"Hello.\r\n")
+    assert packets[-1].command in ("a", "c")
+    talk.abort()
