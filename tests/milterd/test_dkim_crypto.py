@@ -140,3 +140,18 @@ def test_only_this_room_knows_dkimpy_and_cryptography() -> None:
 
     assert guests
     assert all(file.is_relative_to(room) for file in guests)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "01" + "00" * 31,
+        "00" * 32,
+        "ec" + "ff" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+    ],
+)
+def test_a_key_with_which_anybody_could_sign_is_none(raw: str) -> None:
+    """A point of small order: one signature that nobody had to make would fit any message."""
+    with pytest.raises(KeyFormatError, match="anybody"):
+        load_ed25519_public_key(bytes.fromhex(raw))

@@ -33,6 +33,22 @@ MAX_RSA_EXPONENT_BITS = 64
 
 ED25519_OCTETS = 32
 
+_SIGN_BIT = 0x80
+# Points whose order divides 8 (RFC 8032 section 5.1), by all octets that stand for one, without its sign: a
+# signature that nobody had to make, such as the neutral element and zero, fits every message then
+_SMALL_ORDER = frozenset(
+    bytes.fromhex(octets)
+    for octets in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
+
 PublicKey = RSAPublicKey | Ed25519PublicKey
 PrivateKey = RSAPrivateKey | Ed25519PrivateKey
 
@@ -69,6 +85,8 @@ def load_ed25519_public_key(raw: bytes) -> Ed25519PublicKey:
     """
     if len(raw) != ED25519_OCTETS:
         raise KeyFormatError("not an Ed25519 key of 32 octets")
+    if raw[:-1] + bytes([raw[-1] & ~_SIGN_BIT]) in _SMALL_ORDER:
+        raise KeyFormatError("an Ed25519 key with which anybody could sign")
     return Ed25519PublicKey.from_public_bytes(raw)
 
 
