@@ -38,10 +38,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One SMTP session."""
+    """One SMTP session; a client that begins TLS says HELO twice."""
 
     address: str
-    helo: str
+    helos: tuple[str, ...]
     login: str | None
     messages: tuple[Message, ...]
 
@@ -86,7 +86,9 @@ messages = st.builds(
 sessions = st.builds(
     Session,
     addresses,
-    st.sampled_from(["mail.example.net", "mx.example.org", "[192.0.2.1]", "-"]),
+    st.lists(
+        st.sampled_from(["mail.example.net", "mx.example.org", "[192.0.2.1]", "-"]), min_size=1, max_size=2
+    ).map(tuple),
     st.sampled_from([None, "bob", "b\udcf6b"]),
     st.lists(messages, min_size=1, max_size=3).map(tuple),
 )
@@ -142,10 +144,11 @@ def _hold(talk: MilterTalk, session: Session) -> Iterator[str]:
     yield answer
     if answer not in GOES_ON:
         return
-    answer = str(talk.helo(session.helo))
-    yield answer
-    if answer not in GOES_ON:
-        return
+    for name in session.helos:
+        answer = str(talk.helo(name))
+        yield answer
+        if answer not in GOES_ON:
+            return
     for message in session.messages:
         talk.macros["M"] = {"{auth_authen}": session.login} if session.login else {"{mail_mailer}": "smtp"}
         talk.macros["E"] = {"i": "4B1"}
