@@ -64,6 +64,11 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     verdict: Verdict | None = None
 
     @property
+    def queue_id(self) -> str:
+        """What the MTA calls the message, for the log."""
+        return escape((self.transaction and self.transaction.queue_id) or "no queue id")
+
+    @property
     def changes_recipients(self) -> bool:
         """Does the message go to others than it was sent to?"""
         return bool(self.removed_recipients or self.added_recipients)

@@ -270,7 +270,8 @@ def carry_out(context: Context, connection: Connection, outcome: Outcome) -> int
     """Change the message as the outcome says, and give its answer. At end-of-message only."""
     denied = denied_change(outcome, connection.can_quarantine, connection.can_change_recipients)
     if denied is not None:
-        log.error("%s", denied)
+        name = outcome.queue_id
+        log.error("%s: not as the rules say: %s", name, denied, extra={"queue_id": name})
         return give_answer(context, FAILED)
     for removal in outcome.removals:
         context.chgheader(removal.name, removal.occurrence, None)
@@ -289,16 +290,19 @@ def carry_out(context: Context, connection: Connection, outcome: Outcome) -> int
 def fail(context: Context, error: Exception) -> int:
     """The door's answer to a bug, or to an MTA that breaks the protocol: log it, defer what is under way."""
     queue_id = escape(ContextMacros(context).get("i") or "no queue id")
+    extra = {"queue_id": queue_id}
     if isinstance(error, ProtocolError):
-        log.warning("%s: %s", queue_id, error)
+        log.warning("%s: the MTA breaks the milter protocol: %s", queue_id, error, extra=extra)
     else:
-        log.error("%s: an error inside the milter, its mail is deferred", queue_id, exc_info=error)
+        log.error(
+            "%s: an error inside the milter, its mail is deferred", queue_id, exc_info=error, extra=extra
+        )
     try:
         connection: Connection = context.getpriv()
         connection.conversation.fail()
         return give_answer(context, FAILED)
     except Exception:
-        log.exception("%s: the error could not be recorded", queue_id)
+        log.exception("%s: the error could not be recorded", queue_id, extra=extra)
         return int(Milter.TEMPFAIL)
 
 

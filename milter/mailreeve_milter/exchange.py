@@ -257,14 +257,17 @@ class Exchange:
 
     def _fail(self, error: Exception) -> None:
         queue_id = escape(self._macros.get("i") or "no queue id")
+        extra = {"queue_id": queue_id}
         if isinstance(error, ProtocolError):
-            log.warning("%s: %s", queue_id, error)
+            log.warning("%s: the MTA breaks the milter protocol: %s", queue_id, error, extra=extra)
         else:
-            log.error("%s: an error inside the milter, its mail is deferred", queue_id, exc_info=error)
+            log.error(
+                "%s: an error inside the milter, its mail is deferred", queue_id, exc_info=error, extra=extra
+            )
         try:
             self._conversation.fail()
         except Exception:
-            log.exception("%s: the error could not be recorded", queue_id)
+            log.exception("%s: the error could not be recorded", queue_id, extra=extra)
 
     _STEPS: ClassVar[Mapping[type[Event], Callable[[Exchange, Any], Job | None]]] = {
         Negotiate: _negotiate,

@@ -66,7 +66,8 @@ def format_outcome(outcome: Outcome, has_leading_space: bool, granted: int) -> b
     """
     denied = denied_change(outcome, bool(granted & _QUARANTINE), not _RECIPIENTS & ~granted)
     if denied is not None:
-        log.error("%s", denied)
+        name = outcome.queue_id
+        log.error("%s: not as the rules say: %s", name, denied, extra={"queue_id": name})
         return FAILED_PACKET
     packets = [
         format_removal(removal.name.encode("ascii"), removal.occurrence) for removal in outcome.removals

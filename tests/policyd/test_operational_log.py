@@ -110,6 +110,7 @@ def bug() -> logging.LogRecord:
         record.args = ()
         record.exc_info = sys.exc_info()
         return record
+    raise AssertionError("that is a number")
 
 
 def test_a_bug_has_the_end_of_its_traceback() -> None:
