@@ -21,13 +21,20 @@ from mailreeve_policyd.smtp import Domain, Mailbox, Stage
 
 IPAddress = IPv4Address | IPv6Address
 
+MAX_ADDRESS_CHARACTERS = 80
+"""`IPv6:`, 45 of an address and a zone, with room; longer texts, which are none, are not remembered either."""
 
-@lru_cache(maxsize=4096)
+
 def parse_address(text: str) -> IPAddress | None:
     """An IP address as MTAs write it (`IPv6:` prefix and a zone are dropped); IPv4-mapped is IPv4.
 
     None where it is none: Postfix says `unknown`, a local submission has no address.
     """
+    return _parse_address(text) if len(text) <= MAX_ADDRESS_CHARACTERS else None
+
+
+@lru_cache(maxsize=4096)
+def _parse_address(text: str) -> IPAddress | None:
     bare = text.strip().removeprefix("IPv6:").partition("%")[0]
     try:
         address = ip_address(bare)
