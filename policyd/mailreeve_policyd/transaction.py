@@ -22,7 +22,7 @@ from mailreeve_policyd.smtp import Domain, Mailbox, Stage
 IPAddress = IPv4Address | IPv6Address
 
 MAX_ADDRESS_CHARACTERS = 80
-"""`IPv6:`, 45 of an address and a zone, with room; longer texts, which are none, are not remembered either."""
+"""`IPv6:`, 45 of an address and a zone, with room; longer texts are none, and are not remembered."""
 
 
 def parse_address(text: str) -> IPAddress | None:
