@@ -165,6 +165,8 @@ def _bind_unix(address: UnixAddress, ownership: Ownership) -> Listener:
             os.chown(address.path, ownership.user, ownership.group, follow_symlinks=False)
         return Listener(address, _listening(sock), _inode(address.path))
     except OSError:
+        if sock.getsockname():  # it was made, and not given to whom it should be
+            address.path.unlink(missing_ok=True)
         sock.close()
         raise
 

@@ -16,6 +16,7 @@ from mailreeve_policyd.listen import (
     bind,
     parse_listen,
 )
+from mailreeve_policyd.privileges import Account, rights_of
 
 FILE, KEY = "mailreeve.toml", "policyd.listen"
 
@@ -85,6 +86,30 @@ def test_a_unix_socket_is_made_with_its_mode(tmp_path: Path, mode: int) -> None:
 
     assert stat.S_IMODE(path.lstat().st_mode) == mode
     listener.close()
+
+
+def test_a_unix_socket_has_the_asked_group(tmp_path: Path) -> None:
+    """One that its maker is in: the only other that who is not root may give it."""
+    groups = [group for group in os.getgroups() if group != os.getegid()] or [os.getegid()]
+    group = 65534 if os.geteuid() == 0 else groups[0]
+    listener = bind(UnixAddress(tmp_path / "s"), Ownership(0o660, group=group))
+
+    assert (tmp_path / "s").stat().st_gid == group
+    assert (tmp_path / "s").stat().st_uid == os.geteuid()
+    listener.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to become somebody who may not")
+def test_a_group_that_may_not_be_given_is_a_mistake(tmp_path: Path) -> None:
+    """It says who may give which, and leaves no socket."""
+    nobody = Account("nobody", 65534, 65534)
+    tmp_path.chmod(0o777)
+    for folder in tmp_path.parents[:2]:
+        folder.chmod(0o755)
+    with rights_of(nobody), pytest.raises(ConfigError, match="only to a group that it is in"):
+        bind(UnixAddress(tmp_path / "s"), Ownership(0o660, group=0))
+
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_socket_left_by_a_dead_daemon_is_replaced(tmp_path: Path) -> None:

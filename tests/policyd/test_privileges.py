@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import grp
 import os
 from pathlib import Path
 
 import pytest
 
 from mailreeve_policyd.errors import ConfigError
-from mailreeve_policyd.privileges import Account, drop_privileges, find_account, rights_of
+from mailreeve_policyd.privileges import Account, drop_privileges, find_account, find_group, rights_of
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the rights of another user")
 
@@ -44,3 +45,12 @@ def test_an_account_that_cannot_be_taken_is_a_mistake_and_no_traceback() -> None
     with pytest.raises(ConfigError, match="cannot become 'nobody'"):
         drop_privileges(NO_USER)
     assert os.geteuid() == 0
+
+
+def test_a_group_is_found_by_its_name(tmp_path: Path) -> None:
+    """None is -1, as chown(2) has it; one that is not there is a mistake in the setting that names it."""
+    assert find_group("", "mailreeve.toml", "milter.socket_group") == -1
+    assert find_group(grp.getgrgid(0).gr_name, "mailreeve.toml", "milter.socket_group") == 0
+
+    with pytest.raises(ConfigError, match=r"milter\.socket_group: there is no group 'no-such-group-here'"):
+        find_group("no-such-group-here", "mailreeve.toml", "milter.socket_group")
