@@ -125,6 +125,16 @@ def test_a_reason_is_readable_and_harmless() -> None:
     )
 
 
+def test_no_number_of_signatures_hides_what_stands_behind_them() -> None:
+    """As many as max_signatures allows at most, and a note of more: DMARC and ARC are still told."""
+    before = [MethodResult("iprev", "pass"), MethodResult("spf", "pass"), MethodResult("spf", "none")]
+    signatures = [MethodResult("dkim", "fail", {"header.d": "example.org"})] * 101
+
+    text = written(*before, *signatures, MethodResult("dmarc", "fail"), MethodResult("arc", "fail"))
+
+    assert text.endswith("; dmarc=fail; arc=fail")
+
+
 def test_the_number_of_results_is_bounded() -> None:
     """A field has no more results than MAX_RESULTS."""
     assert len(read(*[MethodResult("dkim", "fail", {"header.d": "example.org"})] * 1000)) == MAX_RESULTS
