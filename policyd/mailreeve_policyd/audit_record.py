@@ -60,6 +60,7 @@ class Limited(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     retry_after_seconds: int | None = None
     degraded: bool = False
     observed: bool = False
+    blocked: bool = False
 
 
 class WouldHave(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -256,6 +257,7 @@ def _limited(usage: LimitUsage) -> Limited:
         seconds,
         usage.degraded,
         usage.observed,
+        usage.blocked,
     )
 
 

@@ -76,7 +76,9 @@ class Charge(msgspec.Struct, frozen=True, gc=False):  # as the values of transac
     counted only once under this key (a message's instance, or instance and recipient); None: always counted.
     `refuses` says whether exceeding it refuses the mail: one that lets mail in (hold, discard, warn,
     observe) is not charged when exceeded, but stops nobody else's charge. `on_unavailable` is for while the
-    store is away; None: what the configuration says.
+    store is away; None: what the configuration says. `per` names the facts that are counted by and `values`
+    has theirs in the form in which they compare, for what an administrator says of a key; they are empty
+    where nobody can say anything. `observed`: its rule is under `observe`, and a block does not touch it.
     """
 
     rule: str
@@ -87,6 +89,9 @@ class Charge(msgspec.Struct, frozen=True, gc=False):  # as the values of transac
     mark: bytes | None = None
     refuses: bool = True
     on_unavailable: OnUnavailable | None = None
+    per: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    observed: bool = False
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False, eq=False):
@@ -95,8 +100,9 @@ class Usage(msgspec.Struct, frozen=True, gc=False, eq=False):
     `used` is what the window holds after this call. `retry_after` is None unless `exceeded`: how long
     until this amount could be let through if nothing else is; None also if it never can be (the amount
     alone is more than the maximum). `added` is what of `used` this call added: of all calls exactly one
-    takes a counter from below a mark to it or above. Answers of the same standing are equal whoever
-    brought it about.
+    takes a counter from below a mark to it or above. `blocked`: an administrator has blocked the key, and
+    the mail is rejected whatever the limit does otherwise; nothing was counted. Answers of the same
+    standing are equal whoever brought it about.
     """
 
     used: int
@@ -105,6 +111,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False, eq=False):
     retry_after: timedelta | None = None
     degraded: bool = False
     added: int = 0
+    blocked: bool = False
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Usage):
@@ -115,7 +122,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False, eq=False):
         return hash(self._standing())
 
     def _standing(self) -> tuple[object, ...]:
-        return self.used, self.maximum, self.exceeded, self.retry_after, self.degraded
+        return self.used, self.maximum, self.exceeded, self.retry_after, self.degraded, self.blocked
 
     def has_reached(self, mark: int) -> bool:
         """Did this call take the counter from below `mark` to it or above?"""

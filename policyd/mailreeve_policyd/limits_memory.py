@@ -53,6 +53,13 @@ class MemoryStore:
         with self._lock:
             return self._judge(charges, microseconds(self._clock())).usages
 
+    def forget(self, keys: Sequence[bytes]) -> None:
+        """Drop these counters. What was marked as counted stays so."""
+        with self._lock:
+            for key in keys:
+                self._counters.pop(key, None)
+                self._members.pop(key, None)
+
     def close(self) -> None:
         """Forget everything."""
         with self._lock:

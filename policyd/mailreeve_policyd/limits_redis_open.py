@@ -6,15 +6,21 @@ Loaded only where Redis counts: redis-py takes its time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from redis.crc import key_slot
 
 from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.limits import LimitStore, OnUnavailable
+from mailreeve_policyd.limits_admin_redis import RedisBook, forget_in_redis
 from mailreeve_policyd.limits_outage import FallbackStore, WatchedStore
-from mailreeve_policyd.limits_redis import OneServer, RedisStore, ScriptServer
+from mailreeve_policyd.limits_redis import OneServer, RedisStore
 from mailreeve_policyd.limits_redis_cluster import ClusterStore
 from mailreeve_policyd.limits_redis_nodes import Nodes
 from mailreeve_policyd.limits_redis_sentinel import SentinelServer
+from mailreeve_policyd.live_redis import Reading
 from mailreeve_policyd.redis_access import Address
 from mailreeve_policyd.redis_open import RedisWay, read_way
 
@@ -25,7 +31,7 @@ def open_shared(
     mode: OnUnavailable,
     log: logging.Logger,
     clock: Callable[[], float] | None = None,
-) -> WatchedStore:
+) -> Shared:
     """The store, doing what `mode` and `local` are for while Redis is away. Connects at the first charge.
 
     Raises:
@@ -34,16 +40,49 @@ def open_shared(
     way = read_way(configuration)
     remember = configuration.settings.limits.remember_seconds
     if way.nodes:
-        return ClusterStore(_nodes(way), local, mode, log, clock, remember)
-    store = RedisStore(_server(way), clock, remember)
-    return FallbackStore(store, local, mode, log, name="the limit store in Redis")
+        nodes = _nodes(way)
+        store = ClusterStore(nodes, local, mode, log, clock, remember)
+        return Shared(store, store, _by_node(nodes), clock or time.time)
+    server = _server(way)
+    counting = RedisStore(server, clock, remember)
+    watched = FallbackStore(counting, local, mode, log, name="the limit store in Redis")
+    return Shared(watched, counting, _by_server(server), clock or time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What one way to Redis is for: `store` goes on without it, `counting` says that it is away.
+
+    On a Cluster they are one: whoever asks says for each charge what its outage means.
+    """
+
+    store: WatchedStore
+    counting: LimitStore
+    ask: Reading
+    clock: Callable[[], float]
+
+    def book(self) -> RedisBook:
+        """The administrator's orders, over the same connections; `store` closes them."""
+        return RedisBook(self.ask, lambda: None, self.clock)
+
+    def forget(self, keys: Sequence[bytes]) -> None:
+        """Drop these counters. Raises StoreError."""
+        forget_in_redis(self.ask, keys)
+
+
+def _by_node(nodes: Nodes) -> Reading:
+    return lambda key, command, *words: nodes.command(key_slot(key), command, key, *words)
+
+
+def _by_server(server: OneServer | SentinelServer) -> Reading:
+    return lambda key, command, *words: server.command(command, key, *words)
 
 
 def _nodes(way: RedisWay) -> Nodes:
     return Nodes(way.nodes, lambda address: _open(way, address))
 
 
-def _server(way: RedisWay) -> ScriptServer:
+def _server(way: RedisWay) -> OneServer | SentinelServer:
     if not way.sentinels:
         return OneServer(way.access.open())
     return SentinelServer(

@@ -78,6 +78,23 @@ class SqliteStore:
         """What `charge` would answer: LimitStore.usage."""
         return self._ask_one(_Call(charges, counts=False)) if charges else ()
 
+    def forget(self, keys: Sequence[bytes]) -> None:
+        """Drop these counters. What was marked as counted stays so.
+
+        Raises:
+            StoreError: as `charge`.
+        """
+        process = self._processes.get(os.getpid()) or self._processes.setdefault(os.getpid(), _Process())
+        with process.lock:
+            try:
+                connection = self._begin(process)
+                for drop in ("DELETE FROM counter WHERE key = ?", "DELETE FROM member WHERE key = ?"):
+                    connection.executemany(drop, [(key,) for key in keys])
+                connection.execute("COMMIT")
+            except (sqlite3.Error, OSError) as error:
+                process.close()
+                raise StoreError(f"{self._path}: {error}") from error
+
     def close(self) -> None:
         """Close this process's connection."""
         process = self._processes.pop(os.getpid(), None)

@@ -29,6 +29,9 @@ from mailreeve_policyd.verdict import LIMITS_UNKNOWN, Action, AddHeader, LimitUs
 
 STORE_AWAY = Reply(451, EnhancedStatus(4, 3, 0), "Temporary failure, please try again later")
 
+BLOCKED = Reply(550, EnhancedStatus(5, 7, 1), "Refused by local policy")
+"""To whom an administrator has blocked: it tells neither that nor why."""
+
 # What an exceeded limit that lets mail in may decide, the stronger first.
 _LETTING = (Action.DISCARD, Action.HOLD, Action.REDIRECT, Action.FILTER)
 
@@ -61,7 +64,8 @@ def settle(transaction: Transaction, judgement: Judgement, usages: Sequence[Usag
     for block in blocks:
         decision = block.judged.decision
         if block.exceeded:
-            decision = _refusal(transaction, block, longest) or _decision(transaction, block)
+            refusal = _blocked(block) or _refusal(transaction, block, longest)
+            decision = refusal or _decision(transaction, block)
         if block.exceeded or block.judged.remarks:
             remarks += _remarks(transaction, block, longest)
         if decision is not None and decision.action.refuses:
@@ -88,6 +92,14 @@ def _longest_wait(blocks: Sequence[_Block]) -> timedelta | None:
         if pending.charge.refuses and usage.retry_after is not None
     ]
     return max(waits, default=None)
+
+
+def _blocked(block: _Block) -> Decision | None:
+    """Of limits whose key an administrator has blocked: the first."""
+    for pending, usage in block.exceeded:
+        if usage.blocked:
+            return Decision(block.judged.stage, pending.charge.rule, Action.REJECT, BLOCKED)
+    return None
 
 
 def _refusal(transaction: Transaction, block: _Block, longest: timedelta | None) -> Decision | None:
@@ -124,7 +136,9 @@ def _remarks(transaction: Transaction, block: _Block, longest: timedelta | None)
     end: int | None = None
     for pending, usage in block.exceeded:
         exceeded = Exceeded(usage.retry_after or longest, pending.charge, usage)
-        if pending.observed:
+        if usage.blocked:
+            end = pending.position if end is None else end
+        elif pending.observed:
             observed = pending.consequence.observed(transaction, exceeded)
             found.append((pending.position, Remark(observed.rule, observed=observed)))
         elif pending.consequence.action is None:
@@ -181,6 +195,7 @@ def _limit(pending: Pending, usage: Usage) -> LimitUsage:
         usage.retry_after,
         usage.degraded,
         pending.observed,
+        usage.blocked,
     )
 
 
@@ -190,7 +205,7 @@ def _notices(
     """What limits tell people. Of mail that is refused nothing was counted, so nothing was reached."""
     found = []
     for each, usage in zip(pending, usages, strict=True):
-        if each.observed:
+        if each.observed or usage.blocked:
             continue
         if usage.exceeded and each.consequence.action is not None:
             found.append(each.teller.exceeded(transaction, each.charge, usage))

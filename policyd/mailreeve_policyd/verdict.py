@@ -57,7 +57,8 @@ class LimitUsage(msgspec.Struct, frozen=True, gc=False):
 
     `used` counts what was let through in the period, this transaction included if it was charged.
     `retry_after` is None unless `exceeded`. `degraded` says that the machine's own store counted, or
-    none, because the shared one is away. `observed`: its rule is under `observe` and does nothing.
+    none, because the shared one is away. `observed`: its rule is under `observe` and does nothing. `blocked`:
+    an administrator has blocked the key.
     """
 
     rule: str
@@ -67,6 +68,7 @@ class LimitUsage(msgspec.Struct, frozen=True, gc=False):
     retry_after: timedelta | None = None
     degraded: bool = False
     observed: bool = False
+    blocked: bool = False
 
 
 class Observed(msgspec.Struct, frozen=True, gc=False):

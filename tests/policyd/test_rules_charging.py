@@ -39,6 +39,8 @@ def test_a_limit_becomes_a_charge() -> None:
         limit,
         1,
         mark=member_hash("1a.b.0\0ann@example.net"),
+        per=("sasl_username", "client_address"),
+        values=("bob", "203.0.113.9"),
     )
 
 

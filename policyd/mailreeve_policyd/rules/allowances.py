@@ -50,6 +50,10 @@ class Allowances:
     asks: tuple[Fact, ...]
     counted: Fact | None = None
     """The fact whose values a `distinct` of the rule itself counts."""
+    fixed: Allowance | None = None
+    """What the rule itself allows: always, or where its table has nothing."""
+    of_row: Callable[[str], Allowance | None] | None = None
+    """What the table has for a key. Raises StoreError, as `find`."""
 
 
 def compile_quota(quota: Spec | FromTable, scope: Scope) -> Allowances:
@@ -62,7 +66,7 @@ def compile_quota(quota: Spec | FromTable, scope: Scope) -> Allowances:
     if isinstance(quota, Spec):
         allowance = _allowance(quota, scope)
         counted = countable(quota.distinct, scope) if quota.distinct else None
-        return Allowances(lambda _: allowance, (), counted)
+        return Allowances(lambda _: allowance, (), counted, allowance)
     table = scope.table(quota.table)
     fact = countable(Key(quota.key), scope)
     default = _allowance(quota.default, scope) if quota.default is not None else None
@@ -70,7 +74,7 @@ def compile_quota(quota: Spec | FromTable, scope: Scope) -> Allowances:
     look_up = _looking_up(key_reader(fact), finder, default)
     counted = countable(quota.default.distinct, scope) if quota.default and quota.default.distinct else None
     asks = (_row_fact(quota, scope, finder, fact),) if isinstance(table, LiveTable) else ()
-    return Allowances(look_up, (fact, *asks), counted)
+    return Allowances(look_up, (fact, *asks), counted, default, finder.find)
 
 
 def _row_fact(quota: FromTable, scope: Scope, finder: Finder[Allowance], key: Fact) -> Fact:

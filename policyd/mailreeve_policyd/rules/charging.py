@@ -5,15 +5,18 @@ DESIGN.md section 5. Knows no store: it makes `Charge`s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from msgspec.structs import replace as replace_fields
 
 from mailreeve_policyd.facts import Door, Fact
-from mailreeve_policyd.limits import Charge, LimitKeys, OnUnavailable, Unit, member_hash
+from mailreeve_policyd.limits import Charge, Limit, LimitKeys, OnUnavailable, Unit, member_hash
 from mailreeve_policyd.rules.actions import Decide, Note, compile_action, default_consequence
-from mailreeve_policyd.rules.allowances import Allowance, compile_quota
-from mailreeve_policyd.rules.nodes import LimitNode
-from mailreeve_policyd.rules.readers import Reader, countable, reader
+from mailreeve_policyd.rules.allowances import Allowance, Allowances, compile_quota
+from mailreeve_policyd.rules.nodes import FromTable, LimitNode
+from mailreeve_policyd.rules.readers import Reader, countable, reader, speller, table_key
 from mailreeve_policyd.rules.scope import Scope
 from mailreeve_policyd.rules.sets import normal_text
 from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
@@ -28,6 +31,14 @@ MAX_KEYS = 8
 """Facts that one limit counts by together."""
 
 
+Account = Callable[[Sequence[str]], Charge | None]
+"""One unit under the key that a person names, a text for each fact; None where it counts no such key.
+
+The limit is what the rule or its table has for these texts alone. Raises StoreError where a live table
+cannot say.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Counter:
     """A limit rule, compiled: `charge` gives its charge, or None where the limit does not apply.
@@ -40,6 +51,7 @@ class Counter:
     facts: tuple[Fact, ...]
     keys: tuple[Fact, ...]
     teller: LimitTeller
+    account: Account
 
 
 def compile_limit(node: LimitNode, rule: str, scope: Scope, *, observed: bool = False) -> Counter:
@@ -59,17 +71,21 @@ def compile_limit(node: LimitNode, rule: str, scope: Scope, *, observed: bool = 
     )
     refuses = consequence.action is Action.DEFER or consequence.action is Action.REJECT
     on_unavailable = _on_unavailable(node)
-    charge = _charging(
+    blank = Charge(
         rule,
-        scope,
-        allowance_of=allowances.find,
-        readers=tuple(reader(key, scope) for key in node.keys),
+        b"",
+        _NO_LIMIT,
+        1,
         refuses=refuses and not observed,
         on_unavailable=OnUnavailable.OPEN if observed else on_unavailable,
+        per=tuple(key.name for key in keys),
+        observed=observed,
     )
+    readers = tuple(reader(key, scope) for key in node.keys)
+    charge = _charging(blank, scope, allowance_of=allowances.find, readers=readers)
     counted = (allowances.counted,) if allowances.counted else ()
     facts = (*keys, *counted, *allowances.asks, *consequence.facts, *teller.facts)
-    return Counter(charge, consequence, facts, keys, teller)
+    return Counter(charge, consequence, facts, keys, teller, _accounting(blank, node, scope, allowances))
 
 
 def _teller(
@@ -97,15 +113,19 @@ def _on_unavailable(node: LimitNode) -> OnUnavailable | None:
         raise Mistake(word.at, f"unknown {quote(word.text)} after `on-unavailable`", hint) from None
 
 
+_NO_LIMIT = Limit(0, Unit.MESSAGES, timedelta(seconds=1))
+
+
 def _charging(
-    rule: str,
+    blank: Charge,
     scope: Scope,
     *,
     allowance_of: Callable[[Transaction], Allowance | None],
     readers: tuple[Reader, ...],
-    refuses: bool,
-    on_unavailable: OnUnavailable | None,
 ) -> Callable[[Transaction], Charge | None]:
+    """`blank` is what is the same in all charges of the rule."""
+    rule, refuses, on_unavailable = blank.rule, blank.refuses, blank.on_unavailable
+    per, observed = blank.per, blank.observed
     amounts, keys, stage = _AMOUNTS, LimitKeys(rule), scope.stage
     marks = {**_MARKS, **_MARKS_OF_COMMANDS} if _hears_commands(scope) else _MARKS
 
@@ -120,21 +140,56 @@ def _charging(
             if not part:
                 return None  # it never counts under an empty key
             parts.append(part)
+        values = tuple(parts)
         if allowance.member is not None:
             value = allowance.member(transaction)
             if not value:
                 return None
-            if allowance.distinct is not None:
-                parts.append(allowance.distinct)
+            key = keys.key(limit, _with_distinct(values, allowance))
             member = member_hash(value)
-            return Charge(rule, keys.key(limit, parts), limit, 1, member, None, refuses, on_unavailable)
+            return Charge(rule, key, limit, 1, member, None, refuses, on_unavailable, per, values, observed)
         amount = amounts[limit.unit](transaction, stage)
         if amount is None:
             return None
-        mark = marks[limit.unit](transaction, stage)
-        return Charge(rule, keys.key(limit, parts), limit, amount, None, mark, refuses, on_unavailable)
+        key, mark = keys.key(limit, values), marks[limit.unit](transaction, stage)
+        return Charge(rule, key, limit, amount, None, mark, refuses, on_unavailable, per, values, observed)
 
     return charge
+
+
+def _with_distinct(values: tuple[str, ...], allowance: Allowance) -> tuple[str, ...]:
+    return values if allowance.distinct is None else (*values, allowance.distinct)
+
+
+def _accounting(blank: Charge, node: LimitNode, scope: Scope, allowances: Allowances) -> Account:
+    spell = tuple(speller(key, scope) for key in node.keys)
+    keys, row_at = LimitKeys(blank.rule), _row_key(node)
+
+    def account(texts: Sequence[str]) -> Charge | None:
+        if len(texts) != len(spell):
+            return None
+        found = [spell_one(text) for spell_one, text in zip(spell, texts, strict=True)]
+        values = tuple(part for part in found if part)
+        row = None
+        if allowances.of_row is not None and row_at is not None:
+            row = allowances.of_row(table_key(texts[row_at]))
+        allowance = row or allowances.fixed
+        if len(values) < len(texts) or allowance is None:
+            return None
+        key = keys.key(allowance.limit, _with_distinct(values, allowance))
+        member = member_hash("") if allowance.member is not None else None
+        return replace_fields(blank, key=key, limit=allowance.limit, member=member, values=values)
+
+    return account
+
+
+def _row_key(node: LimitNode) -> int | None:
+    """Which of the facts that the rule counts by is the key of its table."""
+    if not isinstance(node.quota, FromTable):
+        return None
+    asked = node.quota.key.name if node.quota.key.table is None else None
+    names = [key.subject.name if key.subject.table is None else "" for key in node.keys]
+    return names.index(asked) if asked in names else None
 
 
 # How much, and what must be counted only once. The stage is the block's: a mail block that runs with the
