@@ -24,7 +24,7 @@ from mailreeve_policyd.smtp import parse_domain
 FIELD_NAME = b"Authentication-Results"
 
 MAX_RESULTS = 110
-"""In one field: 100 signatures, the most that max_signatures allows, a note of more, and the other methods."""
+"""In one field: 100 signatures, the most that max_signatures allows, a note of more, the other methods."""
 
 LINE_OCTETS = 70
 """After its tab a line is folded before it gets longer, where it has a place for that (78 with the tab)."""

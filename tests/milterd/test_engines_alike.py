@@ -65,7 +65,20 @@ recipients = st.lists(
     max_size=4,
 ).map(tuple)
 names = st.sampled_from(
-    [b"From", b"from", b"To", b"Subject", b"Authentication-Results", b"DKIM-Signature", b"X"]
+    [
+        b"From",
+        b"from",
+        b"From ",
+        b"To",
+        b"Subject",
+        b"Authentication-Results",
+        b"Authentication-Results ",
+        b"DKIM-Signature",
+        b"Received",
+        b"Received-SPF",
+        b"ARC-Seal",
+        b"X",
+    ]
 )
 values = st.one_of(
     st.sampled_from(
