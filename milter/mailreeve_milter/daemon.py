@@ -28,6 +28,7 @@ from mailreeve_policyd.launch import (
     logging_as_told,
 )
 from mailreeve_policyd.limits_open import open_store
+from mailreeve_policyd.notices_open import noticing, open_office
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver import Resolver
 from mailreeve_policyd.resolver_dns import BudgetResolver, open_resolver
@@ -120,13 +121,16 @@ def serve_milter(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket
     on_unknown = OnUnknown(configuration.settings.on_unknown)
     rules = FollowedRules(loaded.ruleset)
     policy = Policy(rules, store, Door.MILTER, on_unknown)
+    office = open_office(configuration, "milter")
+    decider = noticing(configuration, policy, office, store, Door.MILTER)
     watch(rules.files)
     try:
         audit = open_audit_log(configuration, "milter")
         worker.count_by(audit.counts.recorded)
-        surroundings = surroundings_of(loaded, policy, audit, store.never_wait_in)
+        surroundings = surroundings_of(loaded, decider, audit, store.never_wait_in)
         engine_of(configuration)(worker, surroundings, sockets[0])
     finally:
+        office.close(worker.seconds_left)
         store.close()
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from mailreeve_policyd.config_arc import arc_conflicts
+from mailreeve_policyd.config_notices import notice_conflicts
 from mailreeve_policyd.config_signing import signing_conflicts
 from mailreeve_policyd.errors import ConfigError, ProtocolError
 from mailreeve_policyd.escape import escape
@@ -185,7 +186,7 @@ def _join(place: str, name: str) -> str:
 
 
 def _is_secret(place: str) -> bool:
-    return place.endswith("redis_url")
+    return place.endswith(("redis_url", "webhook_url"))
 
 
 def _value_at(table: Mapping[str, Any], place: str) -> object:
@@ -308,6 +309,7 @@ def _conflicts(settings: Settings) -> Iterator[tuple[str, str, str]]:
     yield from _bad_authserv_id(settings.authentication.authserv_id)
     yield from signing_conflicts(settings.signing)
     yield from arc_conflicts(settings.arc)
+    yield from notice_conflicts(settings.notices)
     yield from _bad_syslog(settings.syslog.address)
 
 

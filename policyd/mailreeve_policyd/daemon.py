@@ -27,6 +27,7 @@ from mailreeve_policyd.launch import (
     logging_as_told,
 )
 from mailreeve_policyd.limits_open import open_store
+from mailreeve_policyd.notices_open import noticing, open_office
 from mailreeve_policyd.peer import Bounds
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver import Resolver
@@ -95,8 +96,10 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
     store = open_store(configuration)
     rules = FollowedRules(loaded.ruleset)
     resolver = open_resolver(configuration)
+    policy = Policy(rules, store, Door.POLICY, OnUnknown(settings.on_unknown))
+    office = open_office(configuration, "policyd")
     door = PolicyDoor(
-        policy=Policy(rules, store, Door.POLICY, OnUnknown(settings.on_unknown)),
+        policy=noticing(configuration, policy, office, store, Door.POLICY),
         needs=rules.needs,
         decides=configuration.stages("policyd"),
         gather=_gatherer(configuration, resolver),
@@ -117,6 +120,7 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
     try:
         server.serve()
     finally:
+        office.close(worker.seconds_left)
         store.close()
 
 

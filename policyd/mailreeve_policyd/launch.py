@@ -16,6 +16,7 @@ from mailreeve_policyd.judgement import OnUnknown
 from mailreeve_policyd.limits_open import check_store
 from mailreeve_policyd.listen import HINT, Address, parse_listen
 from mailreeve_policyd.live_open import open_live
+from mailreeve_policyd.notices_open import check_notices
 from mailreeve_policyd.operational_log import begin_log, follow_settings
 from mailreeve_policyd.places import check_places, may
 from mailreeve_policyd.privileges import Account, find_account, find_group, rights_of
@@ -114,13 +115,15 @@ def generation_of(
 
     Raises:
         ConfigError: an address that is none, a user or group that this machine does not have, a URL of
-            Redis or a DNS server that cannot be used, a folder that is missing or may not be written.
+            Redis or a DNS server that cannot be used, a folder that is missing or may not be written, a
+            mistake in `[notices]`.
     """
     check_store(configuration)
     open_resolver(configuration)  # for its mistakes: each worker opens its own
     settings = configuration.settings
     section = settings.policyd if daemon == "policyd" else settings.milter
     addresses = _addresses(section.listen, str(configuration.path), f"{daemon}.listen")
+    check_notices(configuration)
     check_places(configuration, counts=any(ruleset.counts(stage) for stage in Stage))
     return Generation(
         listen=addresses,

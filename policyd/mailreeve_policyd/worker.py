@@ -90,6 +90,12 @@ class WorkerContext:
         self._wear = wear
         self._served: Callable[[], int] = lambda: 0
         self._looks_at_wear = False
+        self._ends_at: float | None = None
+
+    @property
+    def seconds_left(self) -> float:
+        """Of the time to drain; all of it before the worker was told to retire."""
+        return self.drain_seconds if self._ends_at is None else max(0.0, self._ends_at - time.monotonic())
 
     def count_by(self, served: Callable[[], int]) -> None:
         """How many requests or messages this worker has answered; asked now and then, from another thread."""
@@ -126,8 +132,8 @@ class WorkerContext:
         order = self._await_the_end(on_reopen, through_loop)
         if not order:
             log.warning("the parent process is gone: finishing")
+        self._ends_at = deadline = time.monotonic() + self.drain_seconds
         _call(on_retire)
-        deadline = time.monotonic() + self.drain_seconds
         while order and (left := deadline - time.monotonic()) > 0:
             order = self._next_order(left) or RETIRE
             if order == REOPEN:
