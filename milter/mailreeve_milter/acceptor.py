@@ -101,7 +101,10 @@ class Acceptor:
     def _tell_once(self) -> None:
         if not self._has_told:
             self._has_told = True
-            log.warning("all %d connections of a worker are taken: further ones wait", self._max_connections)
+            log.warning(
+                "all %d connections (milter.max_connections) are taken: further ones wait",
+                self._max_connections,
+            )
 
     def _start(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mailreeve_milter.arc_mail import ArcOptions, load_arc
+from mailreeve_milter.connection_bounds import ConnectionBounds
 from mailreeve_milter.dmarc import Method
 from mailreeve_milter.examination import Examiner
 from mailreeve_milter.keys import load_signing_keys
@@ -17,6 +18,7 @@ from mailreeve_milter.store_elsewhere import StoreElsewhere
 from mailreeve_milter.surroundings import Decider, Surroundings, instance_names
 from mailreeve_policyd.audit import AuditLog, open_audit_log
 from mailreeve_policyd.config import Configuration
+from mailreeve_policyd.descriptors import allow_connections
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import OnUnknown
@@ -35,6 +37,7 @@ from mailreeve_policyd.resolver_dns import BudgetResolver, open_resolver
 from mailreeve_policyd.rules import Ruleset
 from mailreeve_policyd.rules.followed import FollowedRules
 from mailreeve_policyd.rules.networks import NetworkSet
+from mailreeve_policyd.settings import Milter as MilterSettings
 from mailreeve_policyd.supervisor import DaemonSpec, Generation, run
 from mailreeve_policyd.watched_files import watch
 from mailreeve_policyd.worker import WorkerContext
@@ -117,6 +120,7 @@ def engine_of(configuration: Configuration) -> Engine:
 def serve_milter(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket.socket]) -> None:
     """Be one worker: serve on the one socket until the supervisor retires it."""
     configuration = loaded.configuration
+    allow_connections(configuration.settings.milter.max_connections, "milter.max_connections")
     store = StoreElsewhere(open_store(configuration))
     on_unknown = OnUnknown(configuration.settings.on_unknown)
     rules = FollowedRules(loaded.ruleset)
@@ -162,6 +166,16 @@ def surroundings_of(
         frozenset(stage for stage in stages if loaded.ruleset.asks_live(stage)),
         never_wait_in,
         dns_statistics=resolver.statistics,
+        bounds=_bounds(configuration.settings.milter),
+    )
+
+
+def _bounds(settings: MilterSettings) -> ConnectionBounds:
+    return ConnectionBounds(
+        settings.max_connections,
+        settings.idle_timeout_seconds,
+        settings.packet_timeout_seconds,
+        settings.total_timeout_seconds,
     )
 
 

@@ -318,6 +318,7 @@ def serve(context: WorkerContext, surroundings: Surroundings, listener: socket.s
     callbacks = Callbacks(surroundings)
     callbacks.register()
     _allow_large_packets()
+    Milter.settimeout(max(1, int(surroundings.bounds.idle_seconds)))
     Milter.setconn(f"fd:{listener.fileno()}")
     stop = threading.Event()
     loop = _Loop(stop)

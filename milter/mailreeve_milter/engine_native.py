@@ -33,13 +33,6 @@ SWEEP_SECONDS = 10.0
 """How often an MTA hears that its message is still being looked at. Postfix waits 30 seconds in the worst
 case (milter_command_timeout), and for the end of a message 300."""
 
-MAX_QUIET_SECONDS = 7_210
-"""A connection on which nothing happens for so long is given up: libmilter's time, and longer than any
-SMTP command may take."""
-
-MAX_LINKS = 1000
-"""Connections of a worker at once: ten times what Postfix opens by default (default_process_limit, 100)."""
-
 
 class Link(asyncio.Protocol):
     """A connection of an MTA. All methods run in the loop's thread; only jobs do not."""
@@ -50,8 +43,11 @@ class Link(asyncio.Protocol):
         "_is_busy",
         "_is_paused",
         "_is_stuck",
+        "_packet",
+        "_packet_sweeps",
         "_quiet_sweeps",
         "_server",
+        "_sweeps",
         "_transport",
     )
 
@@ -64,6 +60,9 @@ class Link(asyncio.Protocol):
         self._is_stuck = False
         self._is_paused = False
         self._quiet_sweeps = 0
+        self._sweeps = 0
+        self._packet: int | None = None
+        self._packet_sweeps = 0
 
     # -- what the loop calls --------------------------------------------------------------------------
 
@@ -172,12 +171,33 @@ class Link(asyncio.Protocol):
     def sweep(self) -> None:
         """Called again and again: see SWEEP_SECONDS."""
         self._quiet_sweeps += 1
+        self._sweeps += 1
         if self._is_busy:
             if self._exchange.ends_message and not self._is_stuck and self._quiet_sweeps > 1:
                 self._send(PROGRESS_PACKET)
-        elif self._quiet_sweeps * self._server.sweep_seconds > MAX_QUIET_SECONDS:
-            log.warning("an MTA was disconnected: it said nothing for two hours")
+            return
+        self._follow_packet()
+        if (problem := self._overdue()) is not None:
+            log.warning("an MTA was disconnected: it %s", problem)
             self.abort()
+
+    def _follow_packet(self) -> None:
+        """How long is it at the same packet, or at the same answer?"""
+        packet = -1 if self._is_stuck else self._exchange.unfinished_packet
+        self._packet_sweeps = self._packet_sweeps + 1 if packet is not None and packet == self._packet else 0
+        self._packet = packet
+
+    def _overdue(self) -> str | None:
+        """What it has not done in time."""
+        bounds, seconds = self._server.surroundings.bounds, self._server.sweep_seconds
+        if self._packet_sweeps * seconds > bounds.packet_seconds:
+            what = "take its answer" if self._is_stuck else "send a whole packet"
+            return f"did not {what} in {bounds.packet_seconds:g} seconds"
+        if self._quiet_sweeps * seconds > bounds.idle_seconds:
+            return f"said nothing for {bounds.idle_seconds:g} seconds"
+        if self._sweeps * seconds > bounds.total_seconds:
+            return f"stayed longer than {bounds.total_seconds:g} seconds"
+        return None
 
     def abort(self) -> None:
         """Close, and send no more."""
@@ -198,23 +218,21 @@ class MilterServer:
         self,
         loop: asyncio.AbstractEventLoop,
         surroundings: Surroundings,
-        sweep_seconds: float = SWEEP_SECONDS,
-        max_links: int = MAX_LINKS,
+        sweep_seconds: float | None = None,
     ) -> None:
         self.surroundings = surroundings
-        self.sweep_seconds = sweep_seconds
+        self.sweep_seconds = sweep_seconds or min(SWEEP_SECONDS, surroundings.bounds.shortest / 4)
         self.links: set[Link] = set()
         self.is_on_network = False
         self._loop = loop
         self.threads = Threads("milter", MAX_THREADS, loop.call_soon_threadsafe)
-        self._max_links = max_links
         self._acceptor: Acceptor | None = None
         self._is_retired = False
 
     def listen(self, listener: socket.socket) -> None:
         """Accept connections, from when the loop runs."""
         self.is_on_network = listener.family != socket.AF_UNIX
-        self._acceptor = Acceptor(self._loop, listener, self._link, self._max_links)
+        self._acceptor = Acceptor(self._loop, listener, self._link, self.surroundings.bounds.most)
         self._loop.call_later(self.sweep_seconds, self._sweep)
 
     def _link(self) -> Link:

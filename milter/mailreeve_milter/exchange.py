@@ -123,6 +123,11 @@ class Exchange:
         self._output.clear()
         return octets
 
+    @property
+    def unfinished_packet(self) -> int | None:
+        """A number for the packet of which only a part has come; None where there is none."""
+        return self._reader.cut_packets if self._reader.is_within_packet else None
+
     def close(self) -> None:
         """The connection is gone."""
         self.is_over = True

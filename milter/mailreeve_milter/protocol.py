@@ -150,12 +150,13 @@ class PacketReader:
     who bounds it. After a ProtocolError it is of no more use.
     """
 
-    __slots__ = ("_at", "_octets", "_partial")
+    __slots__ = ("_at", "_octets", "_partial", "cut_packets")
 
     def __init__(self) -> None:
         self._octets = b""
         self._at = 0
         self._partial = bytearray()  # of a packet that is not complete: what there is of it
+        self.cut_packets = 0
 
     def feed(self, octets: bytes) -> None:
         """The next octets of the connection."""
@@ -205,8 +206,14 @@ class PacketReader:
             self._at = at = end
             take(octets[name:name_end], octets[name_end + 1 : end - 1])
 
+    @property
+    def is_within_packet(self) -> bool:
+        """Has a packet begun and not ended? Which one, `cut_packets` tells, the number of such so far."""
+        return bool(self._partial)
+
     def _begin_partial(self) -> None:
         self._partial += self._octets[self._at :]
+        self.cut_packets += 1
         self._octets = b""
         self._at = 0
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
 
+from mailreeve_milter.connection_bounds import ConnectionBounds
 from mailreeve_milter.examination import Examiner
 from mailreeve_policyd.audit import AuditLog
 from mailreeve_policyd.resolver_statistics import DnsStatistics
@@ -54,3 +55,4 @@ class Surroundings:
     never_wait_in: Callable[[int], None] = lambda _thread: None
     stopwatch: Callable[[], float] = time.perf_counter
     dns_statistics: Callable[[], DnsStatistics] = DnsStatistics
+    bounds: ConnectionBounds = ConnectionBounds()  # noqa: RUF009 -- it is frozen

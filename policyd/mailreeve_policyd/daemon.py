@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import gc
-import logging
-import resource
 import socket
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mailreeve_policyd.audit import open_audit_log
 from mailreeve_policyd.blocks import Gather
 from mailreeve_policyd.config import Configuration
+from mailreeve_policyd.descriptors import allow_connections
 from mailreeve_policyd.door import PolicyDoor
 from mailreeve_policyd.evidence import gather_envelope_evidence
 from mailreeve_policyd.facts import Door
@@ -42,11 +40,6 @@ from mailreeve_policyd.watched_files import watch
 from mailreeve_policyd.worker import WorkerContext
 
 __all__ = ["load_policyd", "load_rules", "run_policyd", "serve_policyd"]
-
-log = logging.getLogger(__name__)
-
-SPARE_DESCRIPTORS = 200
-"""Beside those of the connections: stores (one a thread that waits for Redis), DNS, files."""
 
 COLLECT_AFTER = 50_000
 """Objects with references that come on top before the garbage collector looks: Python's 700 are two batches
@@ -91,7 +84,7 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
     """Be one worker: answer on these sockets until the supervisor retires it."""
     configuration = loaded.configuration
     settings = configuration.settings
-    _raise_descriptor_limit(settings.policyd.max_connections + SPARE_DESCRIPTORS)
+    allow_connections(settings.policyd.max_connections, "policyd.max_connections")
     audit = open_audit_log(configuration, "policyd")
     store = open_store(configuration)
     rules = FollowedRules(loaded.ruleset)
@@ -109,7 +102,11 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
         sockets,
         door,
         settings.policyd.max_connections,
-        Bounds(settings.policyd.idle_timeout_seconds, settings.policyd.request_timeout_seconds),
+        Bounds(
+            settings.policyd.idle_timeout_seconds,
+            settings.policyd.request_timeout_seconds,
+            settings.policyd.total_timeout_seconds,
+        ),
         begin_thread=lambda: resolver.never_wait_in(threading.get_ident()),
         is_alone=settings.policyd.workers == 1,
     )
@@ -142,15 +139,3 @@ def _gatherer(configuration: Configuration, resolver: Resolver) -> Gather:
         return gather_envelope_evidence(transaction, needs, BudgetResolver(resolver, seconds))
 
     return gather
-
-
-def _raise_descriptor_limit(wanted: int) -> None:
-    """Most systems give a process 1024 until it asks for more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed < wanted:
-        log.warning("only %d open files are allowed, policyd.max_connections may need %d", allowed, wanted)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -28,15 +29,16 @@ ConnectionT = TypeVar("ConnectionT")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long a client may be silent between requests, and take to send one; in seconds."""
+    """How long a client may be silent between requests, take to send one, and stay; in seconds."""
 
     idle_seconds: float = 3600.0
     request_seconds: float = 100.0
+    total_seconds: float = 86_400.0
 
     @property
     def shortest(self) -> float:
         """The shortest time that anything may take."""
-        return min(self.idle_seconds, self.request_seconds, SEND_SECONDS)
+        return min(self.idle_seconds, self.request_seconds, self.total_seconds, SEND_SECONDS)
 
 
 class Peer(Generic[ConnectionT]):
@@ -46,6 +48,7 @@ class Peer(Generic[ConnectionT]):
     """
 
     __slots__ = (
+        "_began",
         "_bounds",
         "_connection",
         "_has_ended",
@@ -70,7 +73,7 @@ class Peer(Generic[ConnectionT]):
         self._parser = RequestParser()
         self._has_ended = False
         self._unsent = b""
-        self._since = now
+        self._since = self._began = now
 
     @property
     def wants(self) -> int:
@@ -120,6 +123,16 @@ class Peer(Generic[ConnectionT]):
             _tell(question.error if question else None)
             return False
         return self._send(question.answer)
+
+    def leave_if_old(self, now: float) -> None:
+        """Take nothing further from one that was here for long: it is answered what it sent, and ends."""
+        if now - self._began > self._bounds.total_seconds:
+            self.leave()
+
+    def leave(self) -> None:
+        """Let it find the end of what was received: it is answered that, and the connection ends."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RD)
 
     def is_overdue(self, now: float) -> bool:
         """Has it taken too long for what it is doing? Says so in the log."""

@@ -287,11 +287,12 @@ class PolicyServer(Generic[ConnectionT]):
         for peer in tuple(self._peers):
             if peer.is_overdue(now):
                 self._forget(peer)
+            else:
+                peer.leave_if_old(now)
 
     def _drain(self) -> None:
         """Let each connection find the end of what was received: it answers that, and ends."""
         self._is_draining = True
         self._mind_listeners(self._clock())
         for peer in self._peers:
-            with suppress(OSError):
-                peer.socket.shutdown(socket.SHUT_RD)
+            peer.leave()

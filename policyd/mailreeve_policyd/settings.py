@@ -105,6 +105,18 @@ class Policyd(_Section, frozen=True):
             ),
         ),
     ] = 100.0
+    total_timeout_seconds: Annotated[
+        float,
+        Meta(
+            ge=1.0,
+            le=604_800.0,
+            description=(
+                "A connection is closed after so long, when what it asked is answered: nobody keeps a place "
+                "for ever by asking now and then. Postfix makes a new one after "
+                "smtpd_policy_service_max_ttl (1000s) anyway."
+            ),
+        ),
+    ] = 86_400.0
 
 
 class Milter(_Section, frozen=True):
@@ -168,6 +180,51 @@ class Milter(_Section, frozen=True):
             ),
         ),
     ] = 300
+    max_connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description=(
+                "Connections that a worker of the native engine serves at once; further ones wait in the "
+                "socket's backlog. Ten times what Postfix opens by default (default_process_limit, 100). "
+                "libmilter knows no such bound."
+            ),
+        ),
+    ] = 1000
+    idle_timeout_seconds: Annotated[
+        float,
+        Meta(
+            ge=1.0,
+            le=86_400.0,
+            description=(
+                "A connection on which the MTA says nothing for so long is closed. Two hours and a little, "
+                "libmilter's own time: an MTA is silent while its client takes its time."
+            ),
+        ),
+    ] = 7210.0
+    packet_timeout_seconds: Annotated[
+        float,
+        Meta(
+            ge=1.0,
+            le=3600.0,
+            description=(
+                "An MTA that takes longer to send one packet of the protocol, or to take its answer, is "
+                "disconnected (native engine). As long as Postfix waits for the longest answers "
+                "(milter_content_timeout, 300s)."
+            ),
+        ),
+    ] = 300.0
+    total_timeout_seconds: Annotated[
+        float,
+        Meta(
+            ge=1.0,
+            le=604_800.0,
+            description=(
+                "A connection is closed after so long, but never while a message is being judged (native "
+                "engine). No SMTP session lasts a day."
+            ),
+        ),
+    ] = 86_400.0
     max_header_bytes: Annotated[
         int,
         Meta(

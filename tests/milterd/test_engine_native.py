@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from mailreeve_milter.connection_bounds import ConnectionBounds
 from mailreeve_milter.engine_native import MilterServer
 from mailreeve_milter.protocol_words import Command
 from mailreeve_milter.surroundings import Surroundings
@@ -83,14 +84,14 @@ class Served:
 
 @contextmanager
 def serve(
-    surroundings: Surroundings, family: int = socket.AF_UNIX, sweep: float = 3600.0, max_links: int = 1000
+    surroundings: Surroundings, family: int = socket.AF_UNIX, sweep: float = 3600.0
 ) -> Iterator[Served]:
     with ExitStack() as ends:
         listener = ends.enter_context(socket.socket(family))
         listener.bind("\0mailreeve-" + os.urandom(8).hex() if family == socket.AF_UNIX else ("127.0.0.1", 0))
         listener.listen()
         loop = uvloop.new_event_loop()
-        server = MilterServer(loop, surroundings, sweep, max_links)
+        server = MilterServer(loop, surroundings, sweep)
         server.listen(listener)
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
@@ -219,7 +220,57 @@ def test_an_mta_that_says_nothing_for_hours_is_disconnected(
             served.loop.call_soon_threadsafe(link.sweep)
         with pytest.raises((MilterTalkError, ConnectionError)):
             one.receive()
-    assert "said nothing for two hours" in caplog.text
+    assert "said nothing for 7210 seconds" in caplog.text
+
+
+def test_an_mta_that_takes_long_for_a_packet_is_disconnected(
+    talk: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A byte now and then keeps nobody connected, be it the head of a packet or its rest."""
+    surroundings = replace(talk.surroundings, bounds=ConnectionBounds(packet_seconds=0.02))
+    with serve(surroundings, sweep=0.005) as served, served.begin() as one:
+        one.socket.settimeout(0.001)
+        came = None
+        for octet in packet(Command.BODY, b"x" * 5000):
+            one.socket.sendall(bytes([octet]))
+            with suppress(TimeoutError):
+                came = one.socket.recv(1)
+                break
+    assert came == b""
+    assert "did not send a whole packet in 0.02 seconds" in caplog.text
+
+
+def test_an_mta_that_sends_much_is_not_taken_for_one_that_is_slow(talk: Talk) -> None:
+    """Whenever it is looked at, a packet is under way, and each time it is another one."""
+    surroundings = replace(talk.surroundings, bounds=ConnectionBounds(packet_seconds=0.02))
+    with serve(surroundings, sweep=0.005) as served, served.begin() as one:
+        chunk = packet(Command.BODY, b"x" * 100)
+        one.socket.sendall(chunk[:-1])
+        for _ in range(100):
+            turned = threading.Event()
+            one.socket.sendall(chunk[-1:] + chunk[:-1])
+            served.loop.call_soon_threadsafe(served.loop.call_later, 0.001, turned.set)
+            assert turned.wait(SECONDS)
+        one.socket.sendall(chunk[-1:])
+        assert [packet.command for packet in one.end_of_message()] == ["i", "c"]
+
+
+def test_an_mta_that_stays_for_ever_is_disconnected_when_no_message_is_judged(
+    talk: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is being judged is answered first; asking now and then keeps no place for ever."""
+    surroundings, gate = with_gate(talk)
+    surroundings = replace(surroundings, bounds=ConnectionBounds(total_seconds=0.02))
+    with serve(surroundings, sweep=0.005) as served, served.begin("<slow@example.net>") as one:
+        one.send("E")
+        assert [one.receive().command for _ in range(6)] == ["p"] * 6
+        gate.open.set()
+        while (command := one.receive().command) == "p":
+            pass
+        assert [command, one.receive().command] == ["i", "c"]
+        with pytest.raises((MilterTalkError, ConnectionError)):
+            one.receive()
+    assert "stayed longer than 0.02 seconds" in caplog.text
 
 
 def test_sessions_that_wait_cost_little() -> None:
@@ -277,7 +328,8 @@ def test_connections_beyond_the_bound_wait_for_one_to_end(
     talk: Talk, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The second MTA gets no answer while the first is served, and its message is answered after that."""
-    with serve(talk.surroundings, max_links=1) as served:
+    surroundings = replace(talk.surroundings, bounds=ConnectionBounds(most=1))
+    with serve(surroundings) as served:
         first = served.begin()
         with socket.socket(socket.AF_UNIX) as second:
             second.connect(served.address)
@@ -289,4 +341,4 @@ def test_connections_beyond_the_bound_wait_for_one_to_end(
             second.settimeout(SECONDS)
             first.socket.close()
             assert second.recv(1)
-    assert "all 1 connections of a worker are taken" in caplog.text
+    assert "all 1 connections (milter.max_connections) are taken" in caplog.text

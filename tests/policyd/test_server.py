@@ -335,6 +335,16 @@ def test_who_takes_long_for_a_request_is_disconnected(
     assert "did not send a whole request" in caplog.text
 
 
+def test_who_asks_again_and_again_is_disconnected_at_last(unix: UnixAddress) -> None:
+    """No place is kept for ever; what was sent before the end is answered."""
+    with serving(unix, bounds=Bounds(total_seconds=0.02)) as running, running.connect() as client:
+        answered = 0
+        with suppress(BrokenPipeError, ConnectionResetError):
+            while ask(client, answered) == b"action=DUNNO %d\n\n" % answered:
+                answered += 1
+    assert answered > 0
+
+
 def test_the_log_says_once_that_all_connections_are_taken(
     unix: UnixAddress, caplog: pytest.LogCaptureFixture
 ) -> None:
