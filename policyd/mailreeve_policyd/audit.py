@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from typing import Literal
 
 from mailreeve_policyd.audit_line import format_record
@@ -35,8 +37,8 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-TRUNCATED = b'"truncated":true'
-"""In a line that was shortened, and in no other: a text that holds it has backslashes before its quotes."""
+SILENT_SECONDS = 60.0
+"""So long after an outage was said the next one is not: a place that comes and goes would fill the log."""
 
 
 @dataclass(slots=True)
@@ -59,11 +61,16 @@ def _warn_operator(name: str, text: str) -> None:
     log.warning("%s: warned by %s", name, text, extra={"queue_id": name})
 
 
+def _nobody(_occurrence: Occurrence) -> None:
+    """Nobody counts."""
+
+
 class AuditLog:
     """The record of one daemon. Its verbs never raise for a place that cannot be written.
 
     What `warn` rules say goes to `warn`, too, with the name of the transaction: the operational log, which
-    somebody reads.
+    somebody reads. `observe` is told of everything that is recorded: it counts. `clock` tells the time of
+    records, `stopwatch` seconds that never go back.
     """
 
     def __init__(
@@ -73,14 +80,20 @@ class AuditLog:
         clock: Callable[[], datetime] = _now,
         *,
         warn: Callable[[str, str], None] = _warn_operator,
+        observe: Callable[[Occurrence], None] = _nobody,
+        stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._daemon = daemon
         self._sink = sink
         self._clock = clock
         self._warn = warn
+        self._observe = observe
         self.counts = AuditCounts()
-        self._lost_before: int | None = None
+        self._stopwatch = stopwatch
         self._trouble = threading.Lock()
+        self._is_away = False
+        self._silent_until = -inf
+        self._told = 0
         self._second = -1, ""
 
     def decision(
@@ -153,10 +166,11 @@ class AuditLog:
         return f"{spelt[1]}.{now.microsecond // 1000:03d}Z"
 
     def _write(self, occurrence: Occurrence) -> None:
+        self._observe(occurrence)
         if occurrence.verdict.warnings and not occurrence.repeated:
             for warning in occurrence.verdict.warnings:
                 self._warn(_name(occurrence.transaction), cut(warning))
-        line = format_record(occurrence)
+        line, is_shortened = format_record(occurrence)
         try:
             self._sink.write(line)
         except OSError as error:
@@ -164,27 +178,25 @@ class AuditLog:
             return
         counts = self.counts
         counts.written += 1
-        if TRUNCATED in line:
+        if is_shortened:
             counts.truncated += 1
-        if self._lost_before is not None:
+        if self._is_away:
             self._say_returned()
 
     def _count_lost(self, error: OSError) -> None:
-        """An outage is said when it begins; `_lost_before` is how many were lost by then."""
         with self._trouble:
-            is_new, lost = self._lost_before is None, self.counts.lost
             self.counts.lost += 1
-            if is_new:
-                self._lost_before = lost
-        if is_new:
-            reason = error.strerror or str(error)
-            log.error("the record cannot be written, mail goes on: %s", reason)
+            if self._is_away or self._stopwatch() < self._silent_until:
+                return
+            self._is_away, self._silent_until = True, self._stopwatch() + SILENT_SECONDS
+        log.error("the record cannot be written, mail goes on: %s", error.strerror or str(error))
 
     def _say_returned(self) -> None:
         with self._trouble:
-            before, self._lost_before = self._lost_before, None
-        if before is not None:
-            log.info("the record is written again, %d lines were lost", self.counts.lost - before)
+            was_away, self._is_away = self._is_away, False
+            lost, self._told = self.counts.lost - self._told, self.counts.lost
+        if was_away:
+            log.info("the record is written again, %d lines were lost", lost)
 
 
 def _name(transaction: Transaction) -> str:
@@ -193,12 +205,17 @@ def _name(transaction: Transaction) -> str:
     return escape(name or str(transaction.session.client_address or "a local client"))
 
 
-def open_audit_log(configuration: Configuration, daemon: Literal["policyd", "milter"]) -> AuditLog:
+def open_audit_log(
+    configuration: Configuration,
+    daemon: Literal["policyd", "milter"],
+    observe: Callable[[Occurrence], None] = _nobody,
+) -> AuditLog:
     """The record as `[audit]` says. Opens nothing yet: the first line does."""
-    return AuditLog(daemon, _open_sink(configuration, f"mailreeve-{daemon}"))
+    return AuditLog(daemon, open_sink(configuration, f"mailreeve-{daemon}"), observe=observe)
 
 
-def _open_sink(configuration: Configuration, program: str) -> Sink:
+def open_sink(configuration: Configuration, program: str) -> Sink:
+    """The place that `[audit]` names, for lines by `program` (`mailreeve-policyd`)."""
     settings = configuration.settings
     match settings.audit.to:
         case "file":

@@ -70,18 +70,21 @@ _MEASURES = (_WHOLE, _Measure(escape, 80, 6), _Measure(escape_ascii, 32, 1))
 _encode = msgspec.json.Encoder().encode
 
 
-def format_record(occurrence: Occurrence) -> bytes:
-    """The line, its LF included, of at most MAX_LINE_OCTETS. What had to be shortened says `truncated`."""
+def format_record(occurrence: Occurrence) -> tuple[bytes, bool]:
+    """The line, its LF included, of at most MAX_LINE_OCTETS; and whether it was shortened and says so."""
     record = make_record(occurrence)
     line = _plain_line(record)
-    if line is not None:
-        return line
-    line = b""
+    return (line, False) if line is not None else _measured_line(record)
+
+
+def _measured_line(record: AuditRecord) -> tuple[bytes, bool]:
+    line, measured = b"", record
     for measure in _MEASURES:
-        line = _encode(_measured(record, measure)) + b"\n"
+        measured = _measured(record, measure)
+        line = _encode(measured) + b"\n"
         if len(line) <= MAX_LINE_OCTETS:
             break
-    return line
+    return line, measured.truncated
 
 
 def _plain_line(record: AuditRecord) -> bytes | None:

@@ -186,7 +186,9 @@ def _join(place: str, name: str) -> str:
 
 
 def _is_secret(place: str) -> bool:
-    return place.endswith(("redis_url", "webhook_url"))
+    """May its value hold a password? Sentinels and nodes may be URLs, too."""
+    name = _generic(place).removesuffix("[]").rpartition(".")[2]
+    return name in ("redis_url", "redis_sentinels", "redis_cluster", "webhook_url")
 
 
 def _value_at(table: Mapping[str, Any], place: str) -> object:

@@ -5,7 +5,7 @@ import logging
 import os
 import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -16,13 +16,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailreeve_policyd.audit import AuditLog, FileSink, Signature, StreamSink, open_audit_log
+from mailreeve_policyd.audit import SILENT_SECONDS, AuditLog, Signature, open_audit_log, open_sink
 from mailreeve_policyd.audit_line import MAX_LINE_OCTETS
 from mailreeve_policyd.audit_record import AuditRecord
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.config import parse_configuration
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.notice import Notice, NoticeKind
+from mailreeve_policyd.sink import Sink
+from mailreeve_policyd.sink_file import FileSink
+from mailreeve_policyd.sink_journal import JournalSink
+from mailreeve_policyd.sink_stream import StreamSink
+from mailreeve_policyd.sink_syslog import Syslog, SyslogAddress, SyslogSink
 from mailreeve_policyd.smtp import EnhancedStatus, Reply, Stage, parse_domain, parse_mailbox
 from mailreeve_policyd.transaction import Envelope, Evidence, Session, Tls, Transaction, parse_address
 from mailreeve_policyd.verdict import Action, AddHeader, LimitUsage, Observed, Verdict
@@ -526,21 +531,129 @@ def test_a_place_that_cannot_be_written_is_said_once_and_mail_goes_on(
     for _ in range(3):
         audit.decision(*happened)
     path.parent.mkdir()
-    audit.decision(*happened)
+    for _ in range(2):
+        audit.decision(*happened)
 
-    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
-    assert path.read_bytes().count(b"\n") == 1
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("ERROR", "the record cannot be written, mail goes on: No such file or directory"),
+        ("INFO", "the record is written again, 3 lines were lost"),
+    ]
+    assert path.read_bytes().count(b"\n") == 2
+    assert (audit.counts.written, audit.counts.lost, audit.counts.recorded()) == (2, 3, 5)
     audit.reopen()
 
 
-def test_a_stream_is_written_at_once() -> None:
-    """Standard output has no buffer between us and the reader."""
-    reading, writing = os.pipe()
-    StreamSink(writing).write(b"line\n")
+def full_disk(_: Path) -> Sink:
+    return FileSink(Path("/dev/full"))
 
-    assert os.read(reading, 100) == b"line\n"
+
+def syslog_that_is_away(folder: Path) -> Sink:
+    return SyslogSink(Syslog(SyslogAddress(path=str(folder / "log")), "mail", "mailreeve-policyd"))
+
+
+def journal_that_is_away(folder: Path) -> Sink:
+    return JournalSink("mailreeve-policyd", "mail", folder / "journal")
+
+
+@pytest.mark.parametrize("sink", [full_disk, syslog_that_is_away, journal_that_is_away])
+def test_no_kind_of_place_stops_mail_when_it_fails(
+    sink: Callable[[Path], Sink], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is raised to the door, the log has one line, and what was lost is counted."""
+    audit = AuditLog("policyd", sink(tmp_path))
+    for _ in range(3):
+        audit.decision(Transaction(Stage.CONNECT, Session()), Verdict(Action.CONTINUE, Stage.CONNECT), SPENT)
+
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert (audit.counts.written, audit.counts.lost) == (0, 3)
+    audit.reopen()
+
+
+def test_a_pipe_whose_reader_hangs_stops_no_mail_and_is_written_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each outage is said once, however many lines it costs; no line is torn."""
+    caplog.set_level(logging.INFO)
+    reading, writing = os.pipe()
+    now = [0.0]
+    audit = AuditLog("policyd", StreamSink(writing, lambda: 0.0), stopwatch=lambda: now[0])
+    happened = Transaction(Stage.CONNECT, Session()), Verdict(Action.CONTINUE, Stage.CONNECT), SPENT
+    outages, read = 2, b""
+    for outage in range(outages):
+        while audit.counts.lost < 5 * (outage + 1):
+            audit.decision(*happened)
+        read += os.read(reading, 1 << 20)
+        audit.decision(*happened)
+        now[0] += SILENT_SECONDS
+    read += os.read(reading, 1 << 20)
+
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"] * outages
+    assert "5 lines were lost" in caplog.text
+    assert len([json.loads(line) for line in read.splitlines()]) == audit.counts.written
+    audit.reopen()
     os.close(reading)
     os.close(writing)
+
+
+def test_a_place_that_comes_and_goes_is_not_said_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    """Once a minute, with what was lost in between: the log must not grow as the record would have."""
+    caplog.set_level(logging.INFO)
+    sink, now = Flapping(), [0.0]
+    audit = AuditLog("policyd", sink, stopwatch=lambda: now[0])
+    for moment in (0.0, 0.0, 0.1, 0.2, 0.3, 0.4, SILENT_SECONDS, SILENT_SECONDS):
+        now[0] = moment
+        audit.decision(Transaction(Stage.CONNECT, Session()), Verdict(Action.CONTINUE, Stage.CONNECT), SPENT)
+
+    assert [record.getMessage().rpartition(", ")[2] for record in caplog.records] == [
+        "mail goes on: full",
+        "1 lines were lost",
+        "mail goes on: full",
+        "3 lines were lost",
+    ]
+
+
+class Flapping:
+    """A sink that takes every second line."""
+
+    def __init__(self) -> None:
+        self.takes = True
+
+    def write(self, line: bytes) -> None:
+        self.takes = not self.takes
+        if not self.takes:
+            raise BlockingIOError(11, "full")
+
+    def reopen(self) -> None:
+        """Nothing is open."""
+
+
+def test_records_that_were_shortened_are_counted() -> None:
+    """And none is counted for a text that only looks so."""
+    sink = Lines()
+    audit = audit_to(sink)
+    looks = Transaction(Stage.HELO, Session(helo_name='"truncated":true'))
+    audit.decision(looks, Verdict(Action.CONTINUE, Stage.HELO), SPENT)
+    assert audit.counts.truncated == 0
+    audit.decision(full_transaction("x" * 255, 32), full_verdict("x" * 255, 32), SPENT)
+
+    assert audit.counts.truncated == 1
+    assert len(sink.lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('to = "stdout"', StreamSink),
+        ('to = "file"', FileSink),
+        ('to = "syslog"', SyslogSink),
+        ('to = "journal"', JournalSink),
+    ],
+)
+def test_each_word_of_the_setting_is_a_place(text: str, kind: type) -> None:
+    """`[audit] to`."""
+    configuration = parse_configuration(f"[audit]\n{text}\n".encode(), Path("mailreeve.toml"))
+
+    assert isinstance(open_sink(configuration, "mailreeve-policyd"), kind)
 
 
 def test_the_configuration_says_where_the_record_goes(tmp_path: Path) -> None:
