@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mailreeve_admin import check, configuration, keys, notices, rules
+from mailreeve_admin import check, configuration, keys, limits, notices, rules
 from mailreeve_policyd import __version__
 from mailreeve_policyd.config import DEFAULT_FILE
 from mailreeve_policyd.errors import ConfigError
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 app.add_typer(configuration.app, name="config")
 app.add_typer(rules.app, name="rules")
+app.add_typer(limits.app, name="limits")
 app.add_typer(keys.app, name="keys")
 app.add_typer(notices.app, name="notices")
 app.command("check")(check.check)

@@ -62,7 +62,7 @@ class SqliteBook(OrderBook):
 
     def read(self, known: str | None) -> Book | None:
         """OrderBook.read."""
-        if not self._path.exists():
+        if not self._is_there():
             return None if known is None else Book()
         with self._connection() as connection:
             connection.execute("BEGIN")
@@ -106,7 +106,7 @@ class SqliteBook(OrderBook):
 
     def near(self, rules: Iterable[str]) -> list[Near]:
         """OrderBook.near."""
-        if not self._path.exists():
+        if not self._is_there():
             return []
         found: list[Near] = []
         with self._connection() as connection:
@@ -124,6 +124,15 @@ class SqliteBook(OrderBook):
         if process is not None:
             with process.lock:
                 process.close()
+
+    def _is_there(self) -> bool:
+        try:
+            self._path.stat()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror}") from error
+        return True
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
