@@ -193,12 +193,15 @@ def _choose_fields(header: SignedHeader, options: SigningOptions) -> tuple[tuple
     names: list[bytes] = []
     chosen: list[int] = []
     find = header.places.get
-    for name, once_more in _signable(options):
-        places = find(name, ())
-        signed = places[: -MAX_FIELDS_A_NAME - 1 : -1]  # bottom up, as verifiers take them (5.4.2)
-        names.extend([name] * len(signed))
-        chosen.extend(signed)
-        if once_more and len(signed) == len(places):  # else once more would mean a field that is not signed
+    for name, is_oversigned in _signable(options):
+        once_more = is_oversigned
+        places = find(name)
+        if places is not None:
+            signed = places[: -MAX_FIELDS_A_NAME - 1 : -1]  # bottom up, as verifiers take them (5.4.2)
+            names += [name] * len(signed)
+            chosen += signed
+            once_more = once_more and len(signed) == len(places)  # else it would mean a field not signed
+        if once_more:
             names.append(name)
     return tuple(names), chosen
 
