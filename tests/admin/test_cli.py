@@ -9,6 +9,7 @@ from pathlib import Path
 from mailreeve_policyd import __version__
 from tests.admin.command import mailreeve, write_site
 
+PROGRAM = "import sys; from mailreeve_admin.cli import main; main(sys.argv[1:])"
 WITHOUT_LIBMILTER = """\
 import sys
 sys.modules["milter"] = sys.modules["Milter"] = None  # whoever imports them fails
@@ -29,8 +30,9 @@ def test_a_command_that_does_not_exist_is_refused() -> None:
 
 def test_a_missing_configuration_ends_a_daemon_with_78(tmp_path: Path) -> None:
     """EX_CONFIG: systemd need not try again."""
-    for daemon in ("policyd", "milter"):
-        assert mailreeve(daemon, "--config", tmp_path / "absent.toml").status == 78
+    for daemon in ("policyd", "milter", "run"):
+        command = [sys.executable, "-c", PROGRAM, daemon, f"--config={tmp_path / 'absent.toml'}"]
+        assert subprocess.run(command, check=False, capture_output=True).returncode == 78
 
 
 def test_who_asks_needs_no_libmilter(tmp_path: Path) -> None:

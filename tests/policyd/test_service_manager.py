@@ -70,6 +70,7 @@ def test_systemd_is_told_how_it_goes(daemon: Supervised, manager: Manager) -> No
     daemon.signal(signal.SIGHUP)
     assert manager.hear("RELOADING=1")["MONOTONIC_USEC"].isdecimal()
     manager.hear("READY=1")
+    daemon.wait_for("the last worker with the old configuration has ended")
     assert daemon.ask()[0] == "two"
 
     daemon.configure("two", broken=True)
