@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.lab.daemons import Daemon
 from tests.lab.policy import PolicyClient
 from tests.lab.ports import free_port
 from tests.lab.process import wait_until
@@ -68,14 +69,19 @@ def test_no_secret_is_in_anything_that_is_written(work: Path) -> None:
             site.config.write_text(mistake)
             said.append(command(site, "config", "check"))
             for daemon in (site.policyd, site.milter):
-                before = daemon.text().count("stays in force")
-                daemon.hup()
-                wait_until(lambda d=daemon, b=before: d.text().count("stays in force") > b, "it says so")
+                refuse(daemon)
     said += [path.read_text(errors="replace") for path in written(site)]
 
     assert len(said) >= 8
     for name, secret in SECRETS.items():
         assert [text for text in said if secret in text] == [], name
+
+
+def refuse(daemon: Daemon) -> None:
+    """Have the daemon read its mistaken files, and wait until it has said that it stays as it is."""
+    before = daemon.text().count("stays in force")
+    daemon.hup()
+    wait_until(lambda: daemon.text().count("stays in force") > before, "it says so")
 
 
 def command(site: Site, *words: str) -> str:

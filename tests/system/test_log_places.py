@@ -1,0 +1,128 @@
+"""The record and the log of a real policy daemon, in places that are no files: syslog, pipes that hang."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.lab.policy import PolicyClient
+from tests.lab.ports import accepts
+from tests.lab.process import wait_until
+from tests.lab.record_schema import check_record
+from tests.lab.site import format_toml
+from tests.policyd.log_services import unix_service
+
+RULES = """\
+at rcpt {
+    tell: warn "look at {sasl_username}"  if sasl_username is "bob"
+}
+"""
+ENOUGH = 600
+"""Records that are more than a pipe takes (65536 octets)."""
+
+
+@contextmanager
+def policyd(work: Path, settings: dict[str, object], output: int | None = None) -> Iterator[str]:
+    """The daemon, with its standard output and standard error in `output`; its address."""
+    address = f"unix:{work}/policy.sock"
+    (work / "rules").write_text(RULES)
+    (work / "mailreeve.toml").write_text(
+        format_toml({"state_dir": str(work), "policyd": {"listen": [address]}, **settings})
+    )
+    program = Path(sys.executable).parent / "mailreeve"
+    daemon = subprocess.Popen(
+        [program, "policyd", "--config", work / "mailreeve.toml"],
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: accepts(address), "the policy daemon listens")
+        yield address
+    finally:
+        daemon.terminate()
+        try:
+            status = daemon.wait(30)
+        finally:
+            if daemon.poll() is None:
+                os.killpg(daemon.pid, signal.SIGKILL)
+                daemon.wait(30)
+    assert status == 0
+
+
+def parent_of(address: str) -> int:
+    """The process that listens there: who answers a connection with its own name."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(address.removeprefix("unix:"))
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int.from_bytes(credentials[:4], sys.byteorder)
+
+
+def ask(client: PolicyClient, login: str = "bob") -> str:
+    return client.ask(sasl_username=login, recipient="alice@example.net", queue_id="4B1C2D")
+
+
+def test_the_record_and_the_log_go_to_syslog(work: Path) -> None:
+    """Each line of the record is a message of its own, and each event of the log."""
+    settings: dict[str, object] = {
+        "audit": {"to": "syslog"},
+        "log": {"to": "syslog", "format": "json"},
+        "syslog": {"address": f"unix:{work}/log"},
+    }
+    with unix_service(work / "log") as service:
+        with policyd(work, settings) as address, PolicyClient(address) as client:
+            assert ask(client) == "DUNNO"
+        sent = [json.loads(datagram.decode().partition("]: ")[2]) for datagram in service.drain()]
+    found = {one["event"]: one for one in sent}
+
+    assert {"stopping: finishing what is under way", "%s stopped"} <= found.keys()
+    warned, decision = found["%s: warned by %s"], found["decision"]
+    assert warned["queue_id"] == decision["queue_id"] == "4B1C2D"
+    assert warned["message"] == "4B1C2D: warned by tell: look at bob"
+    check_record(decision)
+
+
+def test_a_reader_of_record_and_log_that_hangs_stops_no_mail(work: Path) -> None:
+    """A container's log driver that stands still: every request is answered, and the daemon ends in order."""
+    reading, writing = os.pipe()
+    try:
+        with policyd(work, {"audit": {"to": "stdout"}}, writing) as address, PolicyClient(address) as client:
+            assert {ask(client) for _ in range(ENOUGH)} == {"DUNNO"}
+            held = os.read(reading, 1 << 20).decode().splitlines()
+            assert ask(client, "alice") == "DUNNO"
+            after = os.read(reading, 1 << 20).decode().splitlines()
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+    assert len([line for line in held if line.startswith("{")]) < ENOUGH
+    assert [json.loads(line)["login"] for line in after if line.startswith("{")] == ["alice"]
+    assert any("the record is written again" in line for line in after)
+    assert all(line.startswith(("{", "20")) for line in (*held, *after)), "lines are whole"
+
+
+def test_no_line_is_lost_when_the_file_of_a_working_daemon_is_rotated(work: Path) -> None:
+    """Renamed again and again, with SIGUSR1 or without: each record is in one of the files, and whole."""
+    path = work / "audit.jsonl"
+    asked = 0
+    with (
+        policyd(work, {"audit": {"to": "file", "file": str(path)}}) as address,
+        PolicyClient(address) as client,
+    ):
+        for number in range(4):
+            asked += [ask(client) for _ in range(20)].count("DUNNO")
+            path.rename(work / f"audit.jsonl.{number}")
+            if number % 2:
+                os.kill(parent_of(address), signal.SIGUSR1)
+            asked += [ask(client) for _ in range(20)].count("DUNNO")
+            wait_until(lambda: ask(client, "alice") == "DUNNO" and path.exists(), "there is a new file")
+    lines = [line for file in work.glob("audit.jsonl*") for line in file.read_bytes().splitlines()]
+
+    assert [json.loads(line)["login"] for line in lines].count("bob") == asked == 160
