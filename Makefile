@@ -10,13 +10,14 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test check bench clean FORCE
+.PHONY: help demo test check bench fuzz clean FORCE
 
 help:
 	@echo "make demo    watch real mail go through a real Postfix with both daemons beside it"
 	@echo "make test    all tests, among them those with the real Postfix and Redis (ARGS='-k name' for some)"
 	@echo "make check   style, types, import directions, and that the docs tell every option"
 	@echo "make bench   measure"
+	@echo "make fuzz    look for inputs that break a parser (ARGS='received --seconds 60'; all by default)"
 	@echo "make clean   forget what the others installed"
 
 demo: .venv/installed .build/root/.complete
@@ -27,6 +28,9 @@ test: .venv/installed .build/root/.complete
 
 bench: .venv/installed .build/root/.complete
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+fuzz: .venv/fuzz
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 # Every check runs, also after one that fails, so that one run shows all there is to mend.
 check: .venv/installed
@@ -60,6 +64,12 @@ clean:
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -e '.[dev]' 2>&1 | tee .build/pip.log \
 	  | sed -un -e 's/^Collecting \([A-Za-z0-9_.-]*\).*/  \1/p' -e 's/^Building wheel for \([^ ]*\).*/  compiling \1/p' \
 	  || { tail -n 40 .build/pip.log >&2; exit 1; }
+	@touch $@
+
+# atheris has wheels for CPython 3.11 to 3.13 on Linux, x86-64; without one this says so and nothing else is lost.
+.venv/fuzz: .venv/installed
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet --only-binary atheris -e '.[fuzz]' \
+	  || { echo "mailreeve: atheris cannot be installed here: the fuzzers still run in make test" >&2; exit 1; }
 	@touch $@
 
 # 50 MB of Debian packages, unpacked here and installed nowhere.
