@@ -67,12 +67,12 @@ def test_no_secret_is_in_anything_that_is_written(work: Path) -> None:
         ):
             assert mistake != good
             site.config.write_text(mistake)
-            said.append(command(site, "config", "check"))
-            for daemon in (site.policyd, site.milter):
-                refuse(daemon)
+            refuse(site.policyd)
+        said.append(command(site, "config", "check"))
+        refuse(site.milter)
     said += [path.read_text(errors="replace") for path in written(site)]
 
-    assert len(said) >= 8
+    assert len(said) == 5
     for name, secret in SECRETS.items():
         assert [text for text in said if secret in text] == [], name
 
