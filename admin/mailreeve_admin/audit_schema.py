@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from mailreeve_policyd.audit_administration import Administered
 from mailreeve_policyd.audit_line import MAX_ITEMS
 from mailreeve_policyd.audit_record import MAX_WHOLE, AuditRecord
 from mailreeve_policyd.escape import MAX_SHOWN
@@ -25,39 +26,43 @@ TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
 _STAGES = [stage.value for stage in Stage]
 _WORDS: dict[str, list[str]] = {
     "AuditRecord.daemon": ["policyd", "milter"],
-    "AuditRecord.event": ["decision", "message"],
     "AuditRecord.stage": _STAGES,
     "Decided.action": [action.value for action in Action],
     "Decided.stage": _STAGES,
     "WouldHave.stage": _STAGES,
     "Told.kind": [kind.value for kind in NoticeKind],
+    "Administered.daemon": ["admin"],
 }
 _ALWAYS = ("client", "verdict", "spent_ms")
 """Keys with a default that are written all the same."""
 
-_DECISION: Schema = {"signatures": False, "removed": False, "message_id": False, "author_domain": False}
-_MESSAGE: Schema = {
-    "daemon": {"const": "milter"},
-    "stage": {"const": Stage.END_OF_MESSAGE.value},
-    "repeated": False,
-}
+_NOT_IN_DECISION = ("signatures", "removed", "message_id", "author_domain")
+_NOT_IN_MESSAGE = ("repeated",)
 
 
 def audit_schema() -> Schema:
-    """The schema of any line."""
-    _, parts = msgspec.json.schema_components((AuditRecord,), ref_template="#/$defs/{name}")
+    """The schema of any line: of each kind the whole, so that nothing beyond its keys is allowed."""
+    _, parts = msgspec.json.schema_components((AuditRecord, Administered), ref_template="#/$defs/{name}")
     parts = {name: _tighten(name, part) for name, part in parts.items()}
-    record = parts.pop("AuditRecord")
-    record["properties"]["time"]["pattern"] = TIME
+    record, administered = parts.pop("AuditRecord"), parts.pop("Administered")
     record["properties"]["spent_ms"]["required"] = ["total"]
-    record["required"] = [*record["required"], *_ALWAYS]
+    record["required"] += _ALWAYS
+    message = _kind("message", record, _NOT_IN_MESSAGE)
+    message["properties"] |= {
+        "daemon": {"const": "milter"},
+        "stage": {"const": Stage.END_OF_MESSAGE.value},
+    }
+    kinds = {
+        "decision": _kind("decision", record, _NOT_IN_DECISION),
+        "message": message,
+        "administration": _kind("administration", administered, ()),
+    }
     return {
         "$schema": DIALECT,
-        **record,
         "title": "A line of Mailreeve's record",
         "description": "docs/audit.md tells what each key means. A key that is missing means none, or no.",
-        "oneOf": [_kind("decision", _DECISION), _kind("message", _MESSAGE)],
-        "$defs": parts,
+        "oneOf": [{"$ref": f"#/$defs/{name}"} for name in kinds],
+        "$defs": kinds | parts,
     }
 
 
@@ -66,8 +71,11 @@ def format_audit_schema() -> str:
     return json.dumps(audit_schema(), indent=2) + "\n"
 
 
-def _kind(event: str, properties: Schema) -> Schema:
-    return {"properties": {"event": {"const": event}, **properties}}
+def _kind(event: str, part: Schema, without: tuple[str, ...]) -> Schema:
+    """One kind of line: the struct that it is written from, less the keys that it never has."""
+    properties = {key: value for key, value in part["properties"].items() if key not in without}
+    own = {"time": {"type": "string", "pattern": TIME}, "event": {"const": event}}
+    return {**part, "properties": properties | own}
 
 
 def _tighten(name: str, part: Schema) -> Schema:

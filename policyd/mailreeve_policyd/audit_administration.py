@@ -13,11 +13,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from mailreeve_policyd.audit_line import MAX_ITEMS
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.sink import Sink
-
-MAX_RULES = 50
-"""Names of rules in a line: it stays within what a pipe takes in one piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def record_administration(
         tuple(escape(value, 100) for value in key),
         operator.name,
         operator.uid,
-        rules[:MAX_RULES],
+        rules[:MAX_ITEMS],
         maximum,
         None if until is None else format_moment(datetime.fromtimestamp(until, UTC)),
         escape(reason) or None,

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from mailreeve_admin.audit_schema import audit_schema
 from mailreeve_policyd.audit import AuditLog, Signature
+from mailreeve_policyd.audit_administration import Operator, record_administration
 from mailreeve_policyd.authres import MethodResult
+from mailreeve_policyd.escape import escape
 from mailreeve_policyd.notice import Notice, NoticeKind
 from mailreeve_policyd.smtp import EnhancedStatus, Reply, Stage, parse_mailbox
 from mailreeve_policyd.transaction import (
@@ -165,6 +167,31 @@ def test_every_message_is_as_the_schema_says(
     audit.message(transaction, verdict, spent, signatures=signatures, added=names, removed=names)
 
 
+@given(some(TEXTS), some(TEXTS), maybe(WHOLE), maybe(st.just(2_000_000_000.0)), TEXTS, st.text(max_size=64))
+@settings(max_examples=40, deadline=None)
+def test_every_act_of_an_administrator_is_as_the_schema_says(
+    key: tuple[str, ...],
+    rules: tuple[str, ...],
+    maximum: int | None,
+    until: float | None,
+    reason: str,
+    name: str,
+) -> None:
+    """The third kind of line, written by the command."""
+    record_administration(
+        Lines(),
+        Operator(escape(name, 64), 1000),
+        "override",
+        ("sasl_username",),
+        key[:3],
+        rules=tuple(escape(rule, 64) for rule in rules),
+        maximum=None if maximum is None else maximum % 2**63,
+        until=until,
+        reason=reason,
+        clock=lambda: NOON,
+    )
+
+
 PLAIN = {
     "time": "2026-03-01T12:00:00.123Z",
     "daemon": "policyd",
@@ -191,6 +218,8 @@ PLAIN = {
         ("repeated", False),
         ("size", 2**63),
         ("event", "message"),
+        ("event", "administration"),
+        ("event", "surprise"),
         ("signatures", []),
     ],
 )

@@ -19,6 +19,7 @@ from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.verdict import Verdict
 from tests.admin.command import Ran, mailreeve, write_site
+from tests.lab.record_schema import check_file
 from tests.lab.redis import Redis
 from tests.lab.work import work_folder
 from tests.policyd.rules_text import moment
@@ -65,7 +66,8 @@ class Site:
         return verdict
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of the record."""
+        """The lines of the record, all as the schema says."""
+        check_file(self.folder / "audit.jsonl")
         return [json.loads(line) for line in (self.folder / "audit.jsonl").read_text().splitlines()]
 
 
