@@ -30,6 +30,8 @@ from mailreeve_policyd.launch import (
     logging_as_told,
 )
 from mailreeve_policyd.limits_open import open_store
+from mailreeve_policyd.metrics import metrics_of
+from mailreeve_policyd.metrics_daemon import run_measured
 from mailreeve_policyd.notices_open import noticing, open_office
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver import Resolver
@@ -38,7 +40,7 @@ from mailreeve_policyd.rules import Ruleset
 from mailreeve_policyd.rules.followed import FollowedRules
 from mailreeve_policyd.rules.networks import NetworkSet
 from mailreeve_policyd.settings import Milter as MilterSettings
-from mailreeve_policyd.supervisor import DaemonSpec, Generation, run
+from mailreeve_policyd.supervisor import DaemonSpec, Generation
 from mailreeve_policyd.watched_files import watch
 from mailreeve_policyd.worker import WorkerContext
 
@@ -60,7 +62,7 @@ def run_milter(config_path: Path) -> int:
     """Run the milter until it is told to stop; the exit status, 78 for a mistake in its files."""
     log_to_stderr("milter")
     daemon = milter_spec(config_path)
-    return run(replace(daemon, load=logging_as_told("milter", daemon.load)))
+    return run_measured(config_path, replace(daemon, load=logging_as_told("milter", daemon.load)))
 
 
 def milter_spec(config_path: Path) -> DaemonSpec[Loaded]:
@@ -121,7 +123,9 @@ def serve_milter(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket
     """Be one worker: serve on the one socket until the supervisor retires it."""
     configuration = loaded.configuration
     allow_connections(configuration.settings.milter.max_connections, "milter.max_connections")
-    store = StoreElsewhere(open_store(configuration))
+    metrics = metrics_of(worker.tally, "milter")
+    timed = metrics.timed(open_store(configuration))
+    store = StoreElsewhere(timed)
     on_unknown = OnUnknown(configuration.settings.on_unknown)
     rules = FollowedRules(loaded.ruleset)
     policy = Policy(rules, store, Door.MILTER, on_unknown)
@@ -129,13 +133,17 @@ def serve_milter(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket
     decider = noticing(configuration, policy, office, store, Door.MILTER)
     watch(rules.files)
     try:
-        audit = open_audit_log(configuration, "milter")
+        audit = open_audit_log(configuration, "milter", metrics.observe)
         worker.count_by(audit.counts.recorded)
-        surroundings = surroundings_of(loaded, decider, audit, store.never_wait_in)
+        surroundings = surroundings_of(loaded, decider, audit, store.never_wait_in, metrics.dns_asked)
+        metrics.follow(
+            dns=surroundings.dns_statistics, store=timed, records=audit.counts, notices=office.counters
+        )
         engine_of(configuration)(worker, surroundings, sockets[0])
     finally:
         office.close(worker.seconds_left)
         store.close()
+        metrics.finish()
 
 
 def surroundings_of(
@@ -143,10 +151,12 @@ def surroundings_of(
     policy: Decider,
     audit: AuditLog,
     store_never_waits: Callable[[int], None] = lambda _thread: None,
+    dns_asked: Callable[[float], None] = lambda _seconds: None,
 ) -> Surroundings:
     """What conversations need, with a resolver as `[dns]` says. Made in the process that uses it.
 
-    `store_never_waits` tells the store of `policy` a thread in which it must not be waited for.
+    `store_never_waits` tells the store of `policy` a thread in which it must not be waited for; `dns_asked`
+    is told how long each question to a DNS server took.
     """
 
     def never_wait_in(thread: int) -> None:
@@ -155,7 +165,7 @@ def surroundings_of(
 
     configuration = loaded.configuration
     stages = configuration.stages("milter")
-    resolver = open_resolver(configuration)
+    resolver = open_resolver(configuration, dns_asked)
     return Surroundings(
         stages,
         policy,

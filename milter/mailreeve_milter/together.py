@@ -13,8 +13,9 @@ from pathlib import Path
 from mailreeve_milter.daemon import milter_spec
 from mailreeve_policyd.daemon import policyd_spec
 from mailreeve_policyd.launch import ConfiguredT, log_to_stderr, logging_as_told
+from mailreeve_policyd.metrics_daemon import run_measured
 from mailreeve_policyd.operational_log import follow_settings
-from mailreeve_policyd.supervisor import DaemonSpec, run
+from mailreeve_policyd.supervisor import DaemonSpec
 from mailreeve_policyd.worker import WorkerContext
 
 PARENT = "run"
@@ -24,7 +25,7 @@ PARENT = "run"
 def run_together(config_path: Path) -> int:
     """Run both until they are told to stop; the exit status, 78 for a mistake in their files."""
     log_to_stderr(PARENT)
-    return run(_beside(policyd_spec(config_path)), _beside(milter_spec(config_path)))
+    return run_measured(config_path, _beside(policyd_spec(config_path)), _beside(milter_spec(config_path)))
 
 
 def _beside(daemon: DaemonSpec[ConfiguredT]) -> DaemonSpec[ConfiguredT]:

@@ -64,5 +64,5 @@ class Bulletin:
         self._notifier.stopping()
 
     def _line(self, serving: int, crews: Sequence[Crew]) -> str:
-        names = " and ".join(crew.daemon.name for crew in crews)
+        names = " and ".join(crew.daemon.name for crew in crews if crew.daemon.is_vital)
         return f"{names}: {serving} workers, configuration of {self._since}{self._trouble}"

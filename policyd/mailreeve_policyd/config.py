@@ -319,7 +319,10 @@ def _bad_addresses(settings: Settings) -> Iterator[tuple[str, str, str]]:
     """Not an address, or one at which two are to listen."""
     places = {f"policyd.listen[{index}]": text for index, text in enumerate(settings.policyd.listen)}
     first: dict[Address, str] = {}
-    for place, text in (places | {"milter.listen": settings.milter.listen}).items():
+    places["milter.listen"] = settings.milter.listen
+    metrics = settings.metrics
+    told = {"metrics.policyd_listen": metrics.policyd_listen, "metrics.milter_listen": metrics.milter_listen}
+    for place, text in (places | {place: text for place, text in told.items() if text}).items():
         try:
             address = parse_listen(text, "", place)
         except ConfigError as error:

@@ -52,12 +52,13 @@ class DaemonSpec(Generic[LoadedT]):
     """A daemon. `load` raises ConfigError, opens nothing that must not be shared by forked processes.
 
     `serve` runs in a worker with the listening, non-blocking sockets in the order of `listen`; see
-    WorkerContext for what it owes.
+    WorkerContext for what it owes. `is_vital`: mail goes by it, so the service manager hears of it.
     """
 
     name: str
     load: Callable[[], Generation[LoadedT]]
     serve: Callable[[WorkerContext, LoadedT, Sequence[socket.socket]], None]
+    is_vital: bool = True
 
 
 class State(Enum):
@@ -106,7 +107,7 @@ class Worker:
     """One child. `deadline` is when it is killed: not serving in time, or not drained in time.
 
     `asked_at` is when it was asked whether it is there, None if it has answered since; `answered_at` when
-    it last did. All times are monotonic.
+    it last did. All times are monotonic. `page` is where it keeps its numbers (metrics_ledger.py).
     """
 
     pid: int
@@ -118,6 +119,7 @@ class Worker:
     heard_of: bool = True
     asked_at: float | None = None
     answered_at: float = -inf
+    page: int | None = None
 
     @property
     def serves(self) -> bool:

@@ -25,6 +25,8 @@ from mailreeve_policyd.launch import (
     logging_as_told,
 )
 from mailreeve_policyd.limits_open import open_store
+from mailreeve_policyd.metrics import metrics_of
+from mailreeve_policyd.metrics_daemon import run_measured
 from mailreeve_policyd.notices_open import noticing, open_office
 from mailreeve_policyd.peer import Bounds
 from mailreeve_policyd.policy import Policy
@@ -34,7 +36,7 @@ from mailreeve_policyd.rules import Ruleset
 from mailreeve_policyd.rules.followed import FollowedRules
 from mailreeve_policyd.rules.networks import NetworkSet
 from mailreeve_policyd.server import PolicyServer
-from mailreeve_policyd.supervisor import DaemonSpec, Generation, run
+from mailreeve_policyd.supervisor import DaemonSpec, Generation
 from mailreeve_policyd.transaction import Evidence, Transaction
 from mailreeve_policyd.watched_files import watch
 from mailreeve_policyd.worker import WorkerContext
@@ -58,7 +60,7 @@ def run_policyd(config_path: Path) -> int:
     """Run the policy daemon until it is told to stop; the exit status, 78 for a mistake in its files."""
     log_to_stderr("policyd")
     daemon = policyd_spec(config_path)
-    return run(replace(daemon, load=logging_as_told("policyd", daemon.load)))
+    return run_measured(config_path, replace(daemon, load=logging_as_told("policyd", daemon.load)))
 
 
 def policyd_spec(config_path: Path) -> DaemonSpec[Loaded]:
@@ -85,10 +87,11 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
     configuration = loaded.configuration
     settings = configuration.settings
     allow_connections(settings.policyd.max_connections, "policyd.max_connections")
-    audit = open_audit_log(configuration, "policyd")
-    store = open_store(configuration)
+    metrics = metrics_of(worker.tally, "policyd")
+    audit = open_audit_log(configuration, "policyd", metrics.observe)
+    store = metrics.timed(open_store(configuration))
     rules = FollowedRules(loaded.ruleset)
-    resolver = open_resolver(configuration)
+    resolver = open_resolver(configuration, metrics.dns_asked)
     policy = Policy(rules, store, Door.POLICY, OnUnknown(settings.on_unknown))
     office = open_office(configuration, "policyd")
     door = PolicyDoor(
@@ -112,6 +115,7 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
     )
     _spare_the_collector()
     watch(rules.files)
+    metrics.follow(dns=resolver.statistics, store=store, records=audit.counts, notices=office.counters)
     worker.count_by(audit.counts.recorded)
     worker.serving(server.retire, audit.reopen, server.post)
     try:
@@ -119,6 +123,7 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
     finally:
         office.close(worker.seconds_left)
         store.close()
+        metrics.finish()
 
 
 def _spare_the_collector() -> None:

@@ -7,11 +7,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from mailreeve_policyd.crew import Crew, Worker
+from mailreeve_policyd.metrics_ledger import Tally
 from mailreeve_policyd.signals import Signals
 from mailreeve_policyd.worker import SIGNALS, WorkerContext, run_worker
+
+OpenTally = Callable[[], Tally | None]
+"""Where a worker is to count; None: nowhere."""
 
 
 def share_memory() -> None:
@@ -25,15 +29,19 @@ def share_memory() -> None:
     gc.freeze()
 
 
-def fork_worker(crew: Crew, others: Iterable[Worker], signals: Signals) -> tuple[int, socket.socket]:
+def fork_worker(
+    crew: Crew, others: Iterable[Worker], signals: Signals, open_tally: OpenTally
+) -> tuple[int, socket.socket]:
     """Fork one; its process id, and the parent's end of the socket between them. In the child: no return.
+
+    `open_tally` is called in the child.
 
     Raises:
         OSError: the system has no room for another process.
     """
     ours, theirs = socket.socketpair()
     try:
-        pid = _fork(crew, (ours, *(one.control for one in others)), theirs, signals)
+        pid = _fork(crew, (ours, *(one.control for one in others)), theirs, signals, open_tally)
     except OSError:
         ours.close()
         raise
@@ -42,7 +50,13 @@ def fork_worker(crew: Crew, others: Iterable[Worker], signals: Signals) -> tuple
     return pid, ours
 
 
-def _fork(crew: Crew, inherited: Iterable[socket.socket], control: socket.socket, signals: Signals) -> int:
+def _fork(
+    crew: Crew,
+    inherited: Iterable[socket.socket],
+    control: socket.socket,
+    signals: Signals,
+    open_tally: OpenTally,
+) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     # A signal that comes before the child has its own mind about signals would wake the parent.
@@ -50,20 +64,25 @@ def _fork(crew: Crew, inherited: Iterable[socket.socket], control: socket.socket
     try:
         pid = os.fork()
         if pid == 0:
-            _be_worker(crew, inherited, control, signals)
+            _be_worker(crew, inherited, control, signals, open_tally)
         return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _be_worker(
-    crew: Crew, inherited: Iterable[socket.socket], control: socket.socket, signals: Signals
+    crew: Crew,
+    inherited: Iterable[socket.socket],
+    control: socket.socket,
+    signals: Signals,
+    open_tally: OpenTally,
 ) -> None:
     def serve() -> None:
         # Copies of the parent's ends would hide the parent's death from the other workers.
         for one in inherited:
             one.close()
         signals.close()
-        crew.serve(WorkerContext(control, crew.generation.drain_seconds, crew.generation.wear))
+        generation = crew.generation
+        crew.serve(WorkerContext(control, generation.drain_seconds, generation.wear, open_tally()))
 
     run_worker(serve)

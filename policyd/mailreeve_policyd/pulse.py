@@ -38,7 +38,7 @@ class Pulse:
             if worker.serves and worker.asked_at is None:
                 worker.asked_at = now
                 worker.tell(ASK)
-        if crews and all(self._answers(crew, workers, now) for crew in crews):
+        if crews and all(self._answers(crew, workers, now) for crew in crews if crew.daemon.is_vital):
             self._notifier.alive()
 
     def _shortest(self, crews: Iterable[Crew]) -> float:

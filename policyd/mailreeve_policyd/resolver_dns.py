@@ -75,8 +75,12 @@ def _parse_port(text: str) -> int:
     return int(text)
 
 
-def open_resolver(configuration: Configuration) -> DnsResolver:
-    """The resolver that `[dns]` describes.
+def _unmeasured(_seconds: float) -> None:
+    """Nobody measures."""
+
+
+def open_resolver(configuration: Configuration, asked: Callable[[float], None] = _unmeasured) -> DnsResolver:
+    """The resolver that `[dns]` describes; `asked` is that of DnsResolver.
 
     Raises:
         ConfigError: a server that is no address, or a system that names none.
@@ -89,7 +93,7 @@ def open_resolver(configuration: Configuration) -> DnsResolver:
             str(configuration.path), "dns.servers", str(error), 'write "192.0.2.1:53" or "[2001:db8::1]:53"'
         ) from error
     try:
-        return DnsResolver(servers, settings.timeout_seconds, settings.cache_entries)
+        return DnsResolver(servers, settings.timeout_seconds, settings.cache_entries, asked=asked)
     except (OSError, dns.exception.DNSException) as error:
         raise ConfigError(
             str(configuration.path),
@@ -132,7 +136,8 @@ class DnsResolver(_Lookups):
 
     A question that is under way is not asked twice: who comes later waits for the same answer.
     `servers` empty means the system's. `timeout` is for one question, in seconds, tries, servers and
-    TCP included. `cache_entries` 0 remembers nothing.
+    TCP included. `cache_entries` 0 remembers nothing. `asked` is told how long a server
+    took, or was waited for in vain.
 
     Raises:
         OSError, dns.exception.DNSException: the system's configuration cannot be read.
@@ -144,7 +149,9 @@ class DnsResolver(_Lookups):
         timeout: float = 5.0,
         cache_entries: int = 20_000,
         clock: Clock = time.monotonic,
+        asked: Callable[[float], None] = _unmeasured,
     ) -> None:
+        self._asked = asked
         self._counters = Counters()
         self._stub = dns.resolver.Resolver(configure=not servers)
         addresses = [(str(server.address), server.port) for server in servers]
@@ -242,7 +249,9 @@ class DnsResolver(_Lookups):
             mine.set_exception(ResolverError("the question could not be asked"))
             raise
         finally:
-            self._counters.waited += self._clock() - started
+            waited = self._clock() - started
+            self._counters.waited += waited
+            self._asked(waited)
             with self._lock:
                 del self._under_way[key]
         return answer

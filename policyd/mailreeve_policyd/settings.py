@@ -888,6 +888,25 @@ class Syslog(_Section, frozen=True):
     ] = "mail"
 
 
+class Metrics(_Section, frozen=True):
+    """Numbers for Prometheus, and whether the daemons are well, over HTTP (docs/metrics.md)."""
+
+    policyd_listen: Annotated[
+        str,
+        Meta(
+            description=(
+                "Where the policy daemon answers `/metrics`, `/healthz` and `/readyz`, for instance "
+                "`inet:8925@127.0.0.1`. Empty means nowhere, and nothing is counted. It asks nobody who "
+                "they are: listen where only those come who may know. With `mailreeve run` each address "
+                "that is given tells the numbers of both daemons: give one."
+            )
+        ),
+    ] = ""
+    milter_listen: Annotated[
+        str, Meta(description="Where the milter does, for instance `inet:8926@127.0.0.1`.")
+    ] = ""
+
+
 class Settings(_Section, frozen=True):
     """The whole file."""
 
@@ -945,6 +964,7 @@ class Settings(_Section, frozen=True):
     live: Live = Live()
     geoip: GeoIp = GeoIp()
     notices: Notices = Notices()
+    metrics: Metrics = Metrics()
     audit: Audit = Audit()
     log: Log = Log()
     syslog: Syslog = Syslog()

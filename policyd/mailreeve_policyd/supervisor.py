@@ -26,6 +26,8 @@ from mailreeve_policyd.crew import Crew, DaemonSpec, Generation, State, Worker
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.forking import fork_worker, share_memory
 from mailreeve_policyd.listen import Listener, Ownership, bind
+from mailreeve_policyd.metrics_ledger import Ledger
+from mailreeve_policyd.metrics_parent import ParentMetrics
 from mailreeve_policyd.privileges import drop_privileges
 from mailreeve_policyd.pulse import Pulse
 from mailreeve_policyd.signals import STOPPING, Signals
@@ -46,19 +48,21 @@ Crews = tuple[Crew, ...]
 """One for each daemon: what one reading of the configuration came to."""
 
 
-def run(*daemons: DaemonSpec[Any]) -> int:
+def run(*daemons: DaemonSpec[Any], ledger: Ledger | None = None) -> int:
     """Run daemons until they are told to stop. The exit status: 0, 78 (EX_CONFIG) or 1. Main thread only.
 
     Several have one configuration, start and reload together or not at all. A process runs daemons once and
     then ends: signals that come after it are ignored, or the exit status of a daemon that has drained would
-    tell of the second SIGTERM instead.
+    tell of the second SIGTERM instead. `ledger` is where all processes keep their numbers, if they are to.
     """
     notifier = Notifier.from_environment(os.environ)
     with Signals() as signals:
-        return _run(daemons, signals, notifier)
+        return _run(daemons, signals, notifier, ledger)
 
 
-def _run(daemons: Sequence[DaemonSpec[Any]], signals: Signals, notifier: Notifier) -> int:
+def _run(
+    daemons: Sequence[DaemonSpec[Any]], signals: Signals, notifier: Notifier, ledger: Ledger | None
+) -> int:
     listeners: list[Listener] = []
     try:
         passed = take_sockets(os.environ)
@@ -73,7 +77,7 @@ def _run(daemons: Sequence[DaemonSpec[Any]], signals: Signals, notifier: Notifie
         _close(listeners)
         return os.EX_CONFIG
     try:
-        return _Supervisor(crews, signals, notifier).run()
+        return _Supervisor(crews, signals, notifier, ParentMetrics(ledger)).run()
     finally:
         _close(listeners)
 
@@ -121,7 +125,7 @@ def _needs_restart(first: Generation[Any], new: Generation[Any]) -> Iterator[str
 class _Supervisor:
     """The loop. `_current` serves; `_candidate` is a generation whose workers do not all serve yet."""
 
-    def __init__(self, crews: Crews, signals: Signals, notifier: Notifier) -> None:
+    def __init__(self, crews: Crews, signals: Signals, notifier: Notifier, metrics: ParentMetrics) -> None:
         self._first = crews
         self._workers: list[Worker] = []
         self._current: Crews = ()
@@ -131,6 +135,7 @@ class _Supervisor:
         self._signals = signals
         self._bulletin = Bulletin(notifier)
         self._pulse = Pulse(notifier)
+        self._metrics = metrics
         signals.handle_all()
         self._start(crews)
 
@@ -160,9 +165,17 @@ class _Supervisor:
         return [one for one in self._workers if one.crew is crew and one.state in _COUNTED]
 
     def _fork(self, crew: Crew) -> None:
-        pid, control = fork_worker(crew, self._workers, self._signals)
+        page = self._metrics.take_page()
+        try:
+            pid, control = fork_worker(
+                crew, self._workers, self._signals, lambda: self._metrics.open_page(page)
+            )
+        except OSError:
+            self._metrics.give_back(page)
+            raise
         now = time.monotonic()
-        self._workers.append(Worker(pid, crew, control, now, now + START_SECONDS))
+        self._workers.append(Worker(pid, crew, control, now, now + START_SECONDS, page=page))
+        self._metrics.started(crew)
 
     # -- one turn of the loop ------------------------------------------------------------------------
 
@@ -228,6 +241,7 @@ class _Supervisor:
             if self._all_serve(crew):
                 self._retire(one for one in self._workers if one.crew is crew and one.state is State.WORN)
         self._pulse.beat(now, self._workers, self._current)
+        self._metrics.look(now, self._workers, self._current)
         if not self._candidate:
             self._bulletin.tell(self._serving(), self._current)
 
@@ -236,9 +250,10 @@ class _Supervisor:
         return len(serving) == crew.generation.workers
 
     def _serving(self) -> int:
-        return sum(one.serves for one in self._workers)
+        return sum(one.serves and one.crew.daemon.is_vital for one in self._workers)
 
     def _promote(self, crews: Crews) -> None:
+        self._metrics.loaded(is_reload=bool(self._current))
         doing = "serves with the new configuration at" if self._current else "listens at"
         self._current, self._candidate = crews, ()
         for crew in crews:
@@ -258,10 +273,12 @@ class _Supervisor:
             new = tuple(Crew(old.daemon.load(), old.daemon, old.listeners) for old in self._first)
         except ConfigError as error:
             log.error("%s\nthe old configuration stays in force", error)  # noqa: TRY400 -- no bug: no traceback
+            self._metrics.not_loaded()
             self._bulletin.not_loaded(str(error))
             return
         except Exception:
             log.exception("the configuration could not be read: a bug; the old one stays in force")
+            self._metrics.not_loaded()
             self._bulletin.not_loaded("a bug")
             return
         for old, crew in zip(self._first, new, strict=True):
@@ -317,6 +334,7 @@ class _Supervisor:
                 continue
             self._workers.remove(worker)
             worker.control.close()
+            self._metrics.give_back(worker.page)
             if worker.state is not State.RETIRING:
                 self._mourn(worker, os.waitstatus_to_exitcode(wait_status))
             elif worker.crew.has_served and not self._stopping:
@@ -330,6 +348,7 @@ class _Supervisor:
 
     def _mourn(self, worker: Worker, code: int) -> None:
         """A worker ended that should have gone on. `code` is its exit status, or minus its signal."""
+        self._metrics.died(worker.crew)
         how = f"exit status {code}" if code >= 0 else f"signal {-code}"
         if worker.crew in self._candidate:
             self._abandon(worker.crew, code, how)
@@ -342,6 +361,7 @@ class _Supervisor:
         candidates, self._candidate = self._candidate, ()
         if self._current:
             log.error("no worker starts with the new configuration (%s): the old one stays in force", how)
+            self._metrics.not_loaded()
             self._bulletin.not_loaded(f"no worker starts ({how})")
             for crew in candidates:
                 self._retire(self._active(crew))

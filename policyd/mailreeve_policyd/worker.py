@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mailreeve_policyd.errors import ConfigError
+from mailreeve_policyd.metrics_ledger import Tally
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +83,18 @@ class WorkerContext:
 
     `serve` opens what it needs, calls `serving` once, and serves until the retire callback has told it
     to end; then it returns. `drain_seconds` is how long it has for that; then its process is killed.
+    `tally` is where it counts what it does, if it is to.
     """
 
-    def __init__(self, control: socket.socket, drain_seconds: float, wear: Wear = NEVER_WORN) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        drain_seconds: float,
+        wear: Wear = NEVER_WORN,
+        tally: Tally | None = None,
+    ) -> None:
         self.drain_seconds = drain_seconds
+        self.tally = tally
         self._control = control
         self._wear = wear
         self._served: Callable[[], int] = lambda: 0

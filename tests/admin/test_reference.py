@@ -52,7 +52,7 @@ def test_the_example_file_with_every_option_set_to_its_default_is_the_default() 
     lines = text.splitlines()
     uncommented = "\n".join(re.sub(r"^#(\w+ = )", r"\1", line) for line in lines if '"..."' not in line)
 
-    assert uncommented.count("listen = ") == 2
+    assert uncommented.count("\nlisten = ") == 2
     assert parse_configuration(uncommented.encode(), Path("x")) == parse_configuration(b"", Path("x"))
 
 
