@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from itertools import takewhile
 
 import msgspec
 from msgspec.structs import replace
@@ -20,7 +21,7 @@ from mailreeve_policyd.resolver import Resolver
 from mailreeve_policyd.smtp import Domain, is_under
 
 MAX_IDENTIFIERS = 12
-"""Domains of one message that are compared, each with a walk of its own: those that passed go first."""
+"""Domains of one message that are compared, each with a walk of its own: those that passed and are nearest."""
 
 
 class Method(Enum):
@@ -144,9 +145,21 @@ def _compare(
 
 
 def _in_order(author: Domain, identifiers: Iterable[Identifier]) -> list[Identifier]:
-    """Each once; what passed first, of that the author's own domain first, as it needs no walk."""
-    ordered = sorted(dict.fromkeys(identifiers), key=lambda one: (not one.passed, one.domain != author))
-    return ordered[:MAX_IDENTIFIERS]
+    """Each once; what passed first, of that the author's own domain first, as it needs no walk.
+
+    Where there are too many, those stay that are nearest to the author: what is aligned shares more labels
+    with it than what is not, so that no crowd of others hides it.
+    """
+    once = list(dict.fromkeys(identifiers))
+    if len(once) > MAX_IDENTIFIERS:
+        once.sort(key=lambda one: (not one.passed, -_common_labels(author, one.domain)))
+    return sorted(once[:MAX_IDENTIFIERS], key=lambda one: (not one.passed, one.domain != author))
+
+
+def _common_labels(one: Domain, other: Domain) -> int:
+    """How many labels, counted from the right, are the same."""
+    pairs = zip(reversed(str(one).split(".")), reversed(str(other).split(".")), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _why_not(identifiers: Iterable[Identifier]) -> str:

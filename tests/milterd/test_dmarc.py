@@ -133,3 +133,12 @@ def test_any_tree_of_records_gives_a_word_within_sixteen_questions(
     assert resolver.count(rdtype="TXT") <= 16
     if signer == author:
         assert outcome.result.result != "fail"
+
+
+def test_no_crowd_of_strangers_hides_an_aligned_signature() -> None:
+    """The signature of the author's subdomain counts though it stands behind more than are compared."""
+    strangers = [Identifier("dkim", parse_domain(f"s{n}.example.net")) for n in range(MAX_IDENTIFIERS)]
+    aligned = Identifier("dkim", parse_domain("mail.example.com"))
+    outcome = evaluate(parse_domain("example.com"), [*strangers, aligned], ZoneResolver(RECORD))
+
+    assert outcome.result.result == "pass"
