@@ -13,19 +13,20 @@ from mailreeve_policyd.config import Configuration, parse_configuration
 from mailreeve_policyd.crew import Generation
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.launch import log_to_stderr, logging_as_told
+from mailreeve_policyd.operational_log import OWN_LOGGERS
 
 
 @pytest.fixture
 def root_logger() -> Iterator[logging.Logger]:
-    """The root logger, which is afterwards as it was."""
-    root, ours = logging.getLogger(), logging.getLogger("mailreeve_policyd")
-    handlers, levels = root.handlers[:], (root.level, ours.level)
+    """The root logger; it and our own are afterwards as they were."""
+    root, *ours = (logging.getLogger(name) for name in (None, *OWN_LOGGERS))
+    handlers, levels = root.handlers[:], [one.level for one in (root, *ours)]
     yield root
     for handler in set(root.handlers) - set(handlers):
         handler.close()
     root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
+    for one, level in zip((root, *ours), levels, strict=True):
+        one.setLevel(level)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mailreeve_policyd.operational_log import (
+    OWN_LOGGERS,
     LogHandler,
     StreamPlace,
     SyslogPlace,
@@ -49,7 +50,7 @@ class Lines:
 @pytest.fixture(autouse=True)
 def log_as_before() -> Iterator[None]:
     """Python's logging, which is afterwards as it was."""
-    loggers = [logging.getLogger(name) for name in (None, "mailreeve_policyd", "mailreeve_milter")]
+    loggers = [logging.getLogger(name) for name in (None, *OWN_LOGGERS)]
     levels = [one.level for one in loggers]
     handlers = loggers[0].handlers[:]
     yield
