@@ -10,6 +10,7 @@ from __future__ import annotations
 import smtplib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -157,6 +158,8 @@ def _converse(client: smtplib.SMTP, route: MailRoute, recipient: str, message: b
         return Attempt(Fate.NEVER, f"{where}: it may have been taken, no answer came: {_reason(error)}")
     if code != 250:
         return _refused(where, code, said)
+    with suppress(OSError, smtplib.SMTPException):  # it is taken, whatever the server says of the end
+        client.quit()
     return Attempt(Fate.TAKEN, f"{where}: {_shown(code, said)}")
 
 
