@@ -21,7 +21,7 @@ from mailreeve_policyd.resolver import Resolver
 from mailreeve_policyd.smtp import Domain, is_under
 
 MAX_IDENTIFIERS = 12
-"""Domains of one message that are compared, each with a walk of its own: those that passed and are nearest."""
+"""Domains of one message that are compared, each with a walk of its own: what passed and is nearest."""
 
 
 class Method(Enum):
