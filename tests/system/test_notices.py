@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.daemons import Daemon
+from tests.lab.policy import PolicyClient
 from tests.lab.ports import LOOPBACK
-from tests.lab.site import BOB, LAPTOP, Site
-from tests.policyd.notice_services import WebServer, web_server
+from tests.lab.redis import Redis
+from tests.lab.site import BOB, LAPTOP, Site, format_toml
+from tests.policyd.notice_services import Posted, WebServer, web_server
 
 ADMINISTRATOR = "carol@example.com"
 MESSAGE = b"From: bob@example.org\r\nSubject: hello\r\n\r\nHello.\r\n"
@@ -98,8 +101,8 @@ def test_bob_near_his_limit_is_told_of_once(site: Site, web: WebServer) -> None:
     assert len(web.posted) == 4
 
 
-def _body(post: object) -> dict[str, str]:
-    found: dict[str, str] = json.loads(post.body)  # type: ignore[attr-defined]
+def _body(post: Posted) -> dict[str, str]:
+    found: dict[str, str] = json.loads(post.body)
     return found
 
 
@@ -121,3 +124,36 @@ def _from_loopback(site: Site, helo: str) -> int:
         client.ehlo()
         client.mail("")
         return client.rcpt(ADMINISTRATOR)[0]
+
+
+def _host(folder: Path, redis: Redis, url: str) -> tuple[Daemon, str]:
+    """A host of its own with `mailreeve policyd`, two workers, and the Redis of all; where it is asked."""
+    (folder / "state").mkdir(parents=True)
+    address = f"unix:{folder}/policy.sock"
+    settings = {
+        "state_dir": str(folder / "state"),
+        "policyd": {"listen": [address], "workers": 2},
+        "limits": {"store": "redis", "redis_url": redis.url},
+        "audit": {"to": "file", "file": str(folder / "audit.jsonl")},
+        "notices": {"webhook_url": url},
+    }
+    (folder / "mailreeve.toml").write_text(format_toml(settings))
+    (folder / "rules").write_text("at rcpt { day: limit 10 recipients/day per sasl_username warn at 80% }\n")
+    return Daemon("policyd", folder / "mailreeve.toml", folder), address
+
+
+def test_hosts_that_share_a_redis_tell_once(work: Path) -> None:
+    """Two hosts of two workers each meet the mark and the maximum side by side: one notice of either."""
+    with web_server() as web, Redis(work) as redis:
+        hosts = [_host(work / name, redis, web.url) for name in ("a", "b")]
+
+        def ask(number: int) -> str:
+            with PolicyClient(hosts[number % 2][1]) as client:
+                return client.ask(instance=str(number), sasl_username="bob", recipient="ann@example.net")
+
+        with hosts[0][0], hosts[1][0], ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(ask, range(60)))
+        posted = [_body(post) for post in web.posted]  # all: daemons that end bring what waits
+
+    assert answers.count("DUNNO") == 10
+    assert sorted(post["kind"] for post in posted) == ["exceeded", "warning"]
