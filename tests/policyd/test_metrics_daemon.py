@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ from mailreeve_policyd.metrics_http import Page
 from mailreeve_policyd.metrics_ledger import Ledger
 from tests.lab.daemons import Daemon
 from tests.lab.policy import PolicyClient
-from tests.lab.process import wait_until
+from tests.lab.process import Process, wait_until
 from tests.policyd.metrics_read import Exposition
 
 CONFIGURATION = """\
@@ -33,12 +34,30 @@ policyd_listen = "unix:{folder}/m"
 to = "file"
 file = "audit.jsonl"
 """
+MILTER = """\
+[milter]
+listen = "unix:{folder}/milter"
+[authentication]
+authserv_id = "mx.example.org"
+"""
 RULES = """\
 at rcpt {
     office: accept if client_address in 192.0.2.0/24
     burst:  limit 5 recipients/hour per sasl_username
 }
 """
+
+
+class Both(Process):
+    """`mailreeve run`."""
+
+    def __init__(self, folder: Path) -> None:
+        config = str(folder / "mailreeve.toml")
+        command = [sys.executable, "-m", "mailreeve_admin", "run", "--config", config]
+        super().__init__(command, folder / "run.log", os.environ)
+
+    def ready(self) -> bool:
+        return "metrics listens at" in self.text()
 
 
 def write_files(folder: Path, configuration: str = CONFIGURATION) -> Path:
@@ -256,3 +275,17 @@ def test_an_address_that_cannot_be_is_a_mistake(tmp_path: Path, line: str, probl
 
     with pytest.raises(ConfigError, match=problem):
         load_configuration(path)
+
+
+def test_run_tells_both_daemons_at_one_address(tmp_path: Path) -> None:
+    """They have one parent; each worker counts under the name of its daemon."""
+    write_files(tmp_path, CONFIGURATION + MILTER)
+    with Both(tmp_path):
+        wait_until(lambda: all_serve(tmp_path), "all serve")
+        ask(tmp_path, 1, client_address="192.0.2.7")
+        told = scrape(tmp_path)
+
+    assert told.total("mailreeve_decisions_total", daemon="policyd") == 8
+    assert told.value("mailreeve_workers", daemon="milter", state="serving") == 1
+    assert told.value("mailreeve_workers", daemon="policyd", state="serving") == 2
+    assert told.value("mailreeve_errors_total", daemon="milter") == 0

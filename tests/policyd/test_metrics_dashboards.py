@@ -90,7 +90,7 @@ def test_every_metric_is_shown() -> None:
 
 
 def test_grafana_can_load_the_dashboard() -> None:
-    """Its model: a schema version, panels with ids and places of their own, a variable for the data source."""
+    """Its model: a schema version, panels with ids of their own, a variable for the data source."""
     model = dashboard()
     ids = [panel["id"] for panel in panels()]
     variables = {one["name"]: one for one in model["templating"]["list"]}
