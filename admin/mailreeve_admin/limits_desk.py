@@ -5,6 +5,7 @@ Knows the rules, the store and the record by their ports; prints nothing.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -218,11 +219,20 @@ class Office:
         )
 
 
-@contextmanager
-def at_office(config: Path, sink: Sink | None = None) -> Iterator[Office]:
-    """Work with the store and the rules that the daemons have, with the rights that they have.
+class TerminalSink:
+    """Where the record's lines go if a daemon's go to its standard output: beside what the command says."""
 
-    `sink` takes the record's lines in the place of what `[audit]` says.
+    def write(self, line: bytes) -> None:
+        """Sink.write."""
+        sys.stderr.write(line.decode())
+
+    def reopen(self) -> None:
+        """Sink.reopen."""
+
+
+@contextmanager
+def at_office(config: Path) -> Iterator[Office]:
+    """Work with the store and the rules that the daemons have, with the rights that they have.
 
     Raises:
         ConfigError: a mistake in the configuration or the rules.
@@ -232,9 +242,15 @@ def at_office(config: Path, sink: Sink | None = None) -> Iterator[Office]:
     with rights_of(account_of(configuration)):
         desk = open_desk(configuration)
         try:
-            yield Office(ruleset, desk, sink or open_sink(configuration, "mailreeve-admin"), operator)
+            yield Office(ruleset, desk, _sink(configuration), operator)
         finally:
             desk.close()
+
+
+def _sink(configuration: Configuration) -> Sink:
+    if configuration.settings.audit.to == "stdout":
+        return TerminalSink()
+    return open_sink(configuration, "mailreeve-admin")
 
 
 def _load(configuration: Configuration) -> tuple[Configuration, Ruleset]:

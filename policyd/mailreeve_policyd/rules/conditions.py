@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mailreeve_policyd.rules.comparisons import compile_comparison
+from mailreeve_policyd.facts import Fact
+from mailreeve_policyd.rules.comparisons import compile_comparison, facts_of
 from mailreeve_policyd.rules.logic import Test, all_of, any_of, negate
 from mailreeve_policyd.rules.nodes import AllOf, AnyOf, Comparison, Condition, Not
 from mailreeve_policyd.rules.scope import Scope
@@ -24,6 +25,8 @@ class Clause:
     test: Test
     joint: str = ""
     parts: tuple[Clause, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    """What a comparison asks."""
 
 
 def compile_condition(condition: Condition, scope: Scope) -> Clause:
@@ -45,7 +48,7 @@ def compile_condition(condition: Condition, scope: Scope) -> Clause:
             parts = tuple(compile_condition(part, scope) for part in condition.parts)
             return Clause(text, all_of([part.test for part in parts]), "and", parts)
         case Comparison():
-            return Clause(text, compile_comparison(condition, scope))
+            return Clause(text, compile_comparison(condition, scope), facts=tuple(facts_of(condition, scope)))
 
 
 def comparisons_of(condition: Condition | None) -> Iterator[Comparison]:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mailreeve_policyd.errors import ConfigError
-from mailreeve_policyd.facts import Door
+from mailreeve_policyd.escape import escape
+from mailreeve_policyd.facts import Door, FactValue
 from mailreeve_policyd.judgement import OnUnknown
 from mailreeve_policyd.rules.advice import advise
 from mailreeve_policyd.rules.compiler import Names, compile_rules, files_of, load_names
 from mailreeve_policyd.rules.expects import run_expects
-from mailreeve_policyd.rules.nodes import RulesFile
+from mailreeve_policyd.rules.nodes import RulesFile, SetNode, TableNode
 from mailreeve_policyd.rules.outside import Outside
 from mailreeve_policyd.rules.parser import parse
-from mailreeve_policyd.rules.ruleset import Ruleset
-from mailreeve_policyd.rules.sets import ReadFile
+from mailreeve_policyd.rules.ruleset import Named, Ruleset
+from mailreeve_policyd.rules.sets import NamedSet, ReadFile
 from mailreeve_policyd.rules.source import MAX_RULES_BYTES, Mistake, Source, read_text
+from mailreeve_policyd.rules.tables import Table
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.watched_files import stamp_of
 
@@ -90,5 +92,34 @@ def _make(origin: _Origin, known: Names | None) -> Ruleset:
     def again(changed: frozenset[Path]) -> Ruleset:
         return _make(origin, names.but_of(changed, parsed, origin.folder))
 
+    def given(facts: Mapping[str, FactValue]) -> Ruleset:
+        outside = replace(names.outside, given=facts)
+        asked = Names(names.sets, names.tables, outside, names.texts, names.language)
+        return compile_rules(parsed, origin.source.file, origin.doors, asked)
+
     notes = advise(parsed, origin.doors, names.sets, origin.outside.unfound)
-    return replace(ruleset, notes=notes, stamps=stamps, again=again, beside=origin.outside.files)
+    return replace(
+        ruleset,
+        notes=notes,
+        stamps=stamps,
+        again=again,
+        beside=origin.outside.files,
+        named=tuple(_named(parsed, names)),
+        given=given,
+    )
+
+
+def _named(parsed: RulesFile, names: Names) -> Iterator[Named]:
+    for node in parsed.sets:
+        found = names.sets[node.name.text]
+        size = len(found.entries) if isinstance(found, NamedSet) else None
+        yield Named("set", node.name.text, _source(node), size)
+    for table in parsed.tables:
+        rows = names.tables[table.name.text]
+        yield Named("table", table.name.text, _source(table), len(rows) if isinstance(rows, Table) else None)
+
+
+def _source(node: SetNode | TableNode) -> str:
+    if node.backend is None or node.argument is None:
+        return "here"
+    return f'{node.backend.text} "{escape(node.argument.text)}"'

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.escape import escape
-from mailreeve_policyd.facts import Fact
+from mailreeve_policyd.facts import Fact, FactValue
 from mailreeve_policyd.judgement import (
     BlockJudgement,
     Decision,
@@ -73,6 +73,16 @@ class Rule:
         return tuple(fact.name for fact in asked if is_unknown(fact, transaction))
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A set or table of the file, and its `source`. `size` is None where it is asked in Redis."""
+
+    kind: str
+    name: str
+    source: str
+    size: int | None
+
+
 @dataclass(slots=True)
 class _Tally:
     """What a block's rules have come to so far."""
@@ -88,7 +98,8 @@ class Ruleset:
 
     `file` is where they came from. `stamps` are those of the set and table files that they name, from
     before these were read; `again` makes the same rules with the files that changed read anew (raises
-    ConfigError). `beside` are files that are followed without the rules. Safe from any thread.
+    ConfigError). `beside` are files that are followed without the rules. `named` are its sets and tables.
+    `given` makes the same rules for a question in which these BOUND_FACTS are said. Safe from any thread.
     """
 
     file: str
@@ -98,6 +109,8 @@ class Ruleset:
     stamps: Stamps = field(default_factory=dict)
     beside: tuple[WatchedFiles, ...] = ()
     again: Callable[[frozenset[Path]], Ruleset] | None = None
+    named: tuple[Named, ...] = ()
+    given: Callable[[Mapping[str, FactValue]], Ruleset] | None = None
 
     @property
     def stages(self) -> frozenset[Stage]:

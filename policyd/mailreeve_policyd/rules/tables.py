@@ -60,6 +60,9 @@ class Table:
 
     __slots__ = ("_at", "_by_type", "_first", "_keys", "_lines", "_path", "_values", "name")
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     def __init__(self, name: str, path: Path, rows: Iterable[Row], at: Place | None = None) -> None:
         self.name = name
         self._path = path
