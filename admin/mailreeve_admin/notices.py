@@ -13,10 +13,11 @@ from mailreeve_policyd.config import DEFAULT_FILE, Configuration
 from mailreeve_policyd.config_notices import tells_anybody
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.escape import escape
-from mailreeve_policyd.launch import load_as_the_daemon
+from mailreeve_policyd.launch import account_of, load_as_the_daemon
 from mailreeve_policyd.notices_courier import Fate, Target
 from mailreeve_policyd.notices_event import NoticeEvent, Reporter, host_name
 from mailreeve_policyd.notices_open import check_notices, open_targets
+from mailreeve_policyd.privileges import rights_of
 
 EX_TEMPFAIL = 75
 """sysexits.h: somebody was not reached."""
@@ -38,7 +39,9 @@ def send_test(
 
     Ends with 75 if somebody was not reached.
     """
-    configuration, targets = load_as_the_daemon(config, _load)
+    configuration = load_as_the_daemon(config, _load)
+    with rights_of(account_of(configuration)):  # whose the secret of marks is to be, if it is made now
+        targets = open_targets(configuration)
     event = Reporter("notices test", host_name()).test()
     if user:
         event = replace(event, login=escape(user), login_raw=user, about_user=True)
@@ -50,7 +53,7 @@ def send_test(
     raise typer.Exit(0 if all(taken for _, taken in results) else EX_TEMPFAIL)
 
 
-def _load(configuration: Configuration) -> tuple[Configuration, tuple[Target, ...]]:
+def _load(configuration: Configuration) -> Configuration:
     if not tells_anybody(configuration.settings.notices):
         raise ConfigError(
             str(configuration.path),
@@ -59,7 +62,7 @@ def _load(configuration: Configuration) -> tuple[Configuration, tuple[Target, ..
             'mail_to = ["root@example.org"] or webhook_url = "https://..." under [notices]',
         )
     check_notices(configuration)
-    return configuration, open_targets(configuration)
+    return configuration
 
 
 def _deliver(targets: tuple[Target, ...], event: NoticeEvent) -> Iterator[tuple[str, bool]]:

@@ -5,6 +5,7 @@ The standard library's clients for mail and HTTP are loaded only where they are 
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from mailreeve_policyd.notices_courier import Courier, Patience, Target
 from mailreeve_policyd.notices_event import Reporter, host_name
 from mailreeve_policyd.notices_mark import SECRET_FILE, NoticeMarks, SecretFile
 from mailreeve_policyd.notices_text import Templates, read_templates
+from mailreeve_policyd.places import may
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.rules.networks import NetworkSet
 from mailreeve_policyd.rules.sets import lines_of, normal_mailbox
@@ -59,11 +61,10 @@ def check_notices(configuration: Configuration) -> None:
     if uses_mail(notices):
         _mail(configuration, _UNMARKED)
         folder = configuration.resolve(configuration.settings.state_dir)
-        if not folder.is_dir():
-            problem = f"there is no folder {folder}, and notices by mail keep a secret there"
-            raise ConfigError(
-                str(configuration.path), "state_dir", problem, "make it, for the daemon to write"
-            )
+        if not folder.is_dir() or not may(folder, os.W_OK | os.X_OK):
+            problem = f"{folder} is no folder to write in, and notices by mail keep a secret there"
+            hint = "make it, for the daemon's user to write"
+            raise ConfigError(str(configuration.path), "state_dir", problem, hint)
         secret_file(configuration).check()
     if notices.webhook_url:
         _webhook(configuration)

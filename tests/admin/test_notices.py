@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 from pathlib import Path
 
+import pytest
+
+from mailreeve_policyd.notices_mark import SECRET_FILE
 from tests.admin.command import mailreeve, write_site
 from tests.lab.ports import LOOPBACK
 from tests.policyd.notice_services import mail_server, web_server
@@ -47,3 +52,20 @@ def test_nobody_to_tell_is_a_mistake(tmp_path: Path) -> None:
     assert ran.status == 78
     assert "names nobody who is told" in ran.err
     assert "mail_to" in ran.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: files of another user")
+def test_the_secret_that_is_made_is_the_daemons(tmp_path: Path) -> None:
+    """Root asks, before the daemon was ever started: the daemon must be able to read it."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    with mail_server() as mail:
+        text = f'[notices]\nmail_to = ["root@example.org"]\nsmtp_server = "inet:{mail.port}@{LOOPBACK}"\n'
+        config = write_site(tmp_path, configuration=text)
+        config.write_text('user = "nobody"\n' + config.read_text())
+        nobody = pwd.getpwnam("nobody").pw_uid
+        os.chown(tmp_path / "state", nobody, -1)
+        ran = mailreeve("notices", "test", "-c", config)
+
+    assert ran.status == 0, ran.err
+    assert (tmp_path / "state" / SECRET_FILE).stat().st_uid == nobody
