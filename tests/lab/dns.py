@@ -8,7 +8,7 @@ import struct
 import threading
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, cast
+from typing import Literal, Self, cast
 
 import dns.exception
 import dns.flags
@@ -26,20 +26,29 @@ TTL_SECONDS = 60
 NEGATIVE_TTL_SECONDS = 5
 UDP_BYTES = 512  # RFC 1035 section 4.2.1, for a client without EDNS
 CNAME_STEPS = 8
+OTHER_NAME = dns.name.from_text("other.example.")
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What the server does instead of answering: wait, then answer as usual, with a code, or never."""
+    """What the server does instead of answering: wait, then answer as usual, with a code, or never.
+
+    `lies` has its answer bear another id, or another question, than was asked. `truncated` has whoever asks
+    by UDP come again by TCP. `flaps` has the fault befall only every second question.
+    """
 
     delay_seconds: float = 0.0
     rcode: dns.rcode.Rcode | None = None
     silent: bool = False
+    lies: Literal["id", "question"] | None = None
+    truncated: bool = False
+    flaps: bool = False
 
 
 SILENT = Fault(silent=True)
 SERVFAIL = Fault(rcode=dns.rcode.SERVFAIL)
 REFUSED = Fault(rcode=dns.rcode.REFUSED)
+SOUND = Fault()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +149,9 @@ class DnsServer:
         self.queries.append(
             Query(name.to_text(omit_final_dot=True), dns.rdatatype.to_text(question.rdtype), tcp)
         )
-        fault = self._faults.get(name, Fault())
+        fault = self._faults.get(name, SOUND)
+        if fault.flaps and len(self.queries) % 2:
+            fault = SOUND
         if fault.delay_seconds:
             self._stopping.wait(fault.delay_seconds)
         if fault.silent or self._stopping.is_set():
@@ -154,13 +165,17 @@ class DnsServer:
             response.set_rcode(fault.rcode)
         else:
             self._fill(response)
+        if fault.lies == "id":
+            response.id ^= 1
+        elif fault.lies == "question":
+            response.question = [dns.rrset.RRset(OTHER_NAME, dns.rdataclass.IN, request.question[0].rdtype)]
         limit = 65535 if tcp else max(UDP_BYTES, request.payload)
         try:
+            if fault.truncated and not tcp:
+                return _truncated(request)
             return response.to_wire(max_size=limit)
         except dns.exception.TooBig:
-            short = dns.message.make_response(request, recursion_available=True)
-            short.flags |= dns.flags.TC
-            return short.to_wire()
+            return _truncated(request)
 
     def _fill(self, response: dns.message.Message) -> None:
         """Follow CNAMEs to the records; without any say NXDOMAIN or NODATA, with the SOA (RFC 2308)."""
@@ -177,6 +192,12 @@ class DnsServer:
         if not any(known.is_subdomain(name) for known, _ in self._records):
             response.set_rcode(dns.rcode.NXDOMAIN)
         response.authority.append(_soa())
+
+
+def _truncated(request: dns.message.Message) -> bytes:
+    short = dns.message.make_response(request, recursion_available=True)
+    short.flags |= dns.flags.TC
+    return short.to_wire()
 
 
 def _soa() -> dns.rrset.RRset:
