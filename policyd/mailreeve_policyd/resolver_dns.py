@@ -25,6 +25,7 @@ from mailreeve_policyd.errors import ConfigError, ResolverError
 from mailreeve_policyd.resolver import Answer, MxRecord, NotAtHandError, Resolver, parse_name
 from mailreeve_policyd.resolver_cache import AnswerCache, Clock, Key, Remembered
 from mailreeve_policyd.resolver_statistics import Counters, DnsStatistics
+from mailreeve_policyd.resolver_tcp import ask_tcp
 from mailreeve_policyd.transaction import IPAddress
 
 DNS_PORT = 53
@@ -34,9 +35,6 @@ UDP_PAYLOAD_OCTETS = 1232
 
 TRY_SECONDS = 2.0
 """One try at one server, at most: of several servers each has its turn within a question's timeout."""
-
-MAX_RECORDS = 500
-"""Records of one answer that are looked at; no honest name has more."""
 
 RecordT = TypeVar("RecordT")
 
@@ -273,7 +271,7 @@ class DnsResolver(_Lookups):
             self._counters.errors += 1
             raise ResolverError(f"{rdtype} of {name}: {type(error).__name__}") from error
         self._prefer(found.nameserver, found.port)
-        rdatas = list(found.rrset)[:MAX_RECORDS] if found.rrset is not None else []
+        rdatas = list(found.rrset) if found.rrset is not None else []
         return Answer(convert(rdatas), ttl=int(found.chaining_result.minimum_ttl))
 
     def _prefer(self, address: str | None, port: int | None) -> None:
@@ -375,8 +373,10 @@ class _CountedServer(dns.nameserver.Do53Nameserver):
         *options: bool,
         **named_options: bool,
     ) -> dns.message.Message:
-        """As that of dnspython, which asks by TCP where `max_size` is true."""
-        self._counters.over_tcp += max_size
+        """As that of dnspython; `max_size` asks by TCP, where answers are bounded (resolver_tcp.py)."""
+        if max_size:
+            self._counters.over_tcp += 1
+            return ask_tcp(request, self.address, self.port, timeout)
         return super().query(request, timeout, source, source_port, max_size, *options, **named_options)
 
 
