@@ -113,7 +113,11 @@ class MetricsServer:
         if not self._places.acquire(blocking=False):
             connection.close()
             return
-        threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+        try:
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+        except RuntimeError:  # the system gives no thread now
+            connection.close()
+            self._places.release()
 
     def _answer(self, connection: socket.socket) -> None:
         try:
