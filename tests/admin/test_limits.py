@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mailreeve_policyd.audit_administration import Administered
 from mailreeve_policyd.config import load_configuration
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.launch import load_rules
@@ -21,6 +22,7 @@ from mailreeve_policyd.verdict import Verdict
 from tests.admin.command import Ran, mailreeve, write_site
 from tests.lab.record_schema import check_file
 from tests.lab.redis import Redis
+from tests.lab.tree import REPOSITORY
 from tests.lab.work import work_folder
 from tests.policyd.rules_text import moment
 
@@ -212,6 +214,19 @@ def test_what_was_ordered_is_in_the_record_with_who_ordered_it(
         ("alice", 1000),
         (records[0]["by"], records[0]["uid"]),
     }
+
+
+def test_every_key_of_the_record_is_documented() -> None:
+    """docs/audit.md names what a line about an administrator holds."""
+    page = (REPOSITORY / "docs" / "audit.md").read_text()
+    _, section = page.split("## What administrators do")
+    section, *_ = section.split("\n## ")
+
+    assert [
+        field
+        for field in Administered.__struct_fields__
+        if f'"{field}"' not in section and f"`{field}`" not in section
+    ] == []
 
 
 @pytest.mark.parametrize(

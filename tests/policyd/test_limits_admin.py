@@ -36,8 +36,9 @@ from mailreeve_policyd.limits_redis_nodes import Nodes
 from mailreeve_policyd.limits_sqlite import SqliteStore
 from mailreeve_policyd.redis_access import RedisAccess, RedisUrl, parse_redis_url
 from tests.lab.ports import LOOPBACK
-from tests.lab.redis import Cluster
-from tests.policyd.limit_stores import SECOND, HandClock, HandRetries, messages, open_cluster
+from tests.lab.redis import Cluster, Redis
+from tests.lab.work import work_folder
+from tests.policyd.limit_stores import SECOND, HandClock, HandRetries, documented_acl, messages, open_cluster
 
 log = logging.getLogger("tests.orders")
 
@@ -362,6 +363,34 @@ def test_a_counter_is_there_once(place: Place) -> None:
     place.other.note([changed(near, ends=near.ends + 60)])
 
     assert [each.ends for each in place.book.near(["burst"])] == [pytest.approx(near.ends + 60, abs=0.01)]
+
+
+# The user that the documentation makes
+
+
+def test_the_documented_acl_is_enough_for_orders() -> None:
+    """Daemons and commands need no right that docs/limits.md does not name."""
+    clock = HandClock()
+    with work_folder() as work, Redis(work) as server:
+        assert server.ask(documented_acl()) == "+OK"
+        url = parse_redis_url(f"redis://mailreeve:PASSWORD@{LOOPBACK}:{server.port}/1")
+        user = OneServer(RedisAccess(url, 10).open())
+
+        def ask(key: bytes, command: str, *words: bytes) -> object:
+            return user.command(command, key, *words)
+
+        book = RedisBook(ask, user.close, clock)
+        book.put(block("ann", until=clock() + 1))
+        clock.advance(2 * SECOND)
+        book.put(block())
+        book.note([Near("burst", ("sasl_username",), ("bob",), b"k" * 16, messages(1), clock() + 60)])
+        assert len(book.near(["burst"])) == 1
+        book.remove([block().name])
+        forget_in_redis(ask, [charge_by().key])
+        found = book.read(None)
+        assert found is not None
+        assert found.orders == ()
+        book.close()
 
 
 # Outages
