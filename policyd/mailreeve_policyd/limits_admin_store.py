@@ -62,7 +62,7 @@ class ObeyingStore:
     ) -> None:
         self._store = store
         self._book = book
-        self._orders = _CurrentOrders(book, log, clock, monotonic, retries)
+        self._orders = _CurrentOrders(store, book, log, clock, monotonic, retries)
         self._nearness = _Nearness(book, log, clock, monotonic)
 
     @property
@@ -153,12 +153,14 @@ class _CurrentOrders:
 
     def __init__(
         self,
+        store: WatchedStore,
         book: OrderBook,
         log: logging.Logger,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         retries: Retries | None,
     ) -> None:
+        self._store = store
         self._source = book
         self._clock = clock
         self._monotonic = monotonic
@@ -186,7 +188,14 @@ class _CurrentOrders:
     def _refresh(self) -> None:
         if self._circuit.is_away:
             self._choose()
-            return
+        elif self._store.outage.is_away:  # no request waits for what will hardly answer
+            self._choose()
+            if not self._lock.locked():
+                threading.Thread(target=self._read_in_turn, name="orders", daemon=True).start()
+        else:
+            self._read_in_turn()
+
+    def _read_in_turn(self) -> None:
         if not self._lock.acquire(blocking=self._age() >= STALE_SECONDS):
             return
         try:
