@@ -21,7 +21,7 @@ from mailreeve_milter.exchange import Exchange, Job
 from mailreeve_milter.outcome_packets import PROGRESS_PACKET
 from mailreeve_milter.surroundings import Surroundings
 from mailreeve_policyd.errors import ProtocolError
-from mailreeve_policyd.threads import Threads
+from mailreeve_policyd.threads import NoThreadError, Threads
 from mailreeve_policyd.worker import WorkerContext
 
 log = logging.getLogger(__name__)
@@ -113,10 +113,17 @@ class Link(asyncio.Protocol):
             return
         self._send(self._exchange.take_output())
         if job is not None:
-            self._is_busy = True
-            self._server.threads.run(partial(self._work, job), self._finished)
+            self._give_away(job)
         elif self._exchange.is_over and self._transport is not None:
             self._transport.close()
+
+    def _give_away(self, job: Job) -> None:
+        """To a thread."""
+        try:
+            self._server.threads.run(partial(self._work, job), self._finished)
+            self._is_busy = True
+        except NoThreadError:  # the MTA does its milter_default_action
+            self.abort()
 
     def _work(self, job: Job) -> None:
         """In a thread: do it."""

@@ -22,7 +22,7 @@ from typing import Generic, TypeVar, cast
 from mailreeve_policyd.peer import Bounds, Peer
 from mailreeve_policyd.question import Answerer
 from mailreeve_policyd.relief import Relief
-from mailreeve_policyd.threads import Threads
+from mailreeve_policyd.threads import NoThreadError, Threads
 
 log = logging.getLogger(__name__)
 
@@ -149,11 +149,18 @@ class PolicyServer(Generic[ConnectionT]):
             question = peer.question
             if question is not None and question.wait_for is not None:
                 job, question.wait_for = question.wait_for, None
-                self._threads.run(job, partial(self._asking.append, peer))
+                self._wait_for(job, peer)
             elif peer.answered(now):
                 self._go_on(peer)
             else:
                 self._forget(peer)
+
+    def _wait_for(self, job: Callable[[], None], peer: Peer[ConnectionT]) -> None:
+        """Have the job done in a thread, and then the question asked again."""
+        try:
+            self._threads.run(job, partial(self._asking.append, peer))
+        except NoThreadError:  # Postfix asks again, and does its default_action at last
+            self._forget(peer)
 
     def post(self, callback: Callable[[], None]) -> None:
         """See relief.Loop."""

@@ -13,6 +13,10 @@ log = logging.getLogger(__name__)
 Work = Callable[[], None]
 
 
+class NoThreadError(Exception):
+    """There is no thread, and the system gives none (RLIMIT_NPROC, TasksMax, memory)."""
+
+
 class Post(Protocol):
     """A loop's call_soon_threadsafe."""
 
@@ -36,19 +40,23 @@ class Threads:
         self._queue: SimpleQueue[tuple[Work, Work]] = SimpleQueue()
 
     def run(self, work: Work, when_done: Work) -> None:
-        """Do `work`, which must not raise, in a thread, and then `when_done` in the loop's."""
-        self._under_way += 1
-        if self._started < min(self._under_way, self._most):
+        """Do `work`, which must not raise, in a thread, and then `when_done` in the loop's.
+
+        Raises:
+            NoThreadError: nobody can do it. Another try may find a thread.
+        """
+        if self._started < min(self._under_way + 1, self._most):
             self._start()
+        self._under_way += 1
         self._queue.put((work, when_done))
 
     def _start(self) -> None:
         try:
             threading.Thread(target=self._serve, name=self._name, daemon=True).start()
-        except RuntimeError:  # "can't start new thread"
-            if not self._started:
-                raise
+        except RuntimeError as error:  # "can't start new thread"
             log.error("no further thread can be started")  # noqa: TRY400 -- the system's trouble
+            if not self._started:
+                raise NoThreadError from error
             return
         self._started += 1
 
