@@ -11,10 +11,15 @@ from mailreeve_policyd.smtp import Mailbox, Stage
 from mailreeve_policyd.transaction import Envelope, Evidence, Session, Transaction
 from mailreeve_policyd.verdict import Action, AddHeader, Verdict
 
+MAX_ADDED_FIELDS = 100
+"""Of one message, by rules before its end: a rule at rcpt may add another one for each recipient, and how
+many recipients there are, the client chooses. Further ones are left out."""
+
 
 class Remembered(msgspec.Struct):
     """What earlier verdicts left for the end of the message: a hold, a discard, fields and recipients to add.
 
+    Each field and each copy is there once, however often a rule said so: at rcpt it does for every recipient.
     `redirect` is the address that gets the message instead of its recipients: the last one that was said, as
     Postfix has it.
     """
@@ -27,8 +32,11 @@ class Remembered(msgspec.Struct):
 
     def keep(self, verdict: Verdict) -> None:
         """A verdict of a stage before the end."""
-        self.fields += verdict.edits
-        self.copies += verdict.copies
+        if verdict.edits:
+            new = [edit for edit in verdict.edits if edit not in self.fields]
+            self.fields += tuple(new[: MAX_ADDED_FIELDS - len(self.fields)])
+        if verdict.copies:
+            self.copies += tuple([copy for copy in verdict.copies if copy not in self.copies])
         if verdict.action is Action.REDIRECT:
             self.redirect = verdict.target
         if verdict.action is Action.HOLD and self.hold is None:

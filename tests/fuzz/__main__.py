@@ -73,7 +73,9 @@ def run(name: str, seconds: int) -> None:
 
 
 def _quoted(word: bytes) -> str:
-    return "".join(chr(octet) if chr(octet).isalnum() else f"\\x{octet:02x}" for octet in word)
+    return "".join(
+        chr(octet) if octet < 0x80 and chr(octet).isalnum() else f"\\x{octet:02x}" for octet in word
+    )
 
 
 if __name__ == "__main__":
