@@ -7,8 +7,10 @@ The options themselves are described in settings.py. Opens no socket and asks no
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import socket
+import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -88,16 +90,25 @@ def load_configuration(path: Path) -> Configuration:
     """Read and check a configuration file.
 
     Raises:
-        ConfigError: it cannot be read, is no TOML, names unknown options or holds values that cannot be.
+        ConfigError: it cannot be read, is no TOML, names unknown options or holds values that cannot be;
+            or it holds a password, and others than its owner and group can read it.
     """
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
+            raw, mode = file.read(MAX_FILE_BYTES + 1), os.fstat(file.fileno()).st_mode
     except OSError as error:
         raise ConfigError(str(path), "", f"cannot be read: {error.strerror}") from error
     if len(raw) > MAX_FILE_BYTES:
         raise ConfigError(str(path), "", f"is larger than {MAX_FILE_BYTES} bytes: not a configuration file")
-    return parse_configuration(raw, path)
+    configuration = parse_configuration(raw, path)
+    if mode & stat.S_IRWXO:
+        for place in _passwords(msgspec.to_builtins(configuration.settings), ""):
+            problem = (
+                f"holds a password, and others can read or change this file (mode {stat.S_IMODE(mode):04o})"
+            )
+            hint = f"chmod 0640 {path} and give it the daemon's group, or use a redis_password_file"
+            raise ConfigError(str(path), place, problem, hint)
+    return configuration
 
 
 def parse_configuration(raw: bytes, path: Path) -> Configuration:
@@ -189,6 +200,22 @@ def _is_secret(place: str) -> bool:
     """May its value hold a password? Sentinels and nodes may be URLs, too."""
     name = _generic(place).removesuffix("[]").rpartition(".")[2]
     return name in ("redis_url", "redis_sentinels", "redis_cluster", "webhook_url")
+
+
+# [scheme "://"] [user] ":" password "@": as redis_access.py reads it
+_PASSWORD = re.compile(r"(?:[a-z]+://)?[^/@]*:[^/@]+@")
+
+
+def _passwords(value: object, place: str) -> Iterator[str]:
+    """Where settings hold one."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _passwords(inner, _join(place, name))
+    elif isinstance(value, list | tuple):
+        for position, inner in enumerate(value):
+            yield from _passwords(inner, f"{place}[{position}]")
+    elif isinstance(value, str) and _is_secret(place) and _PASSWORD.match(value):
+        yield place
 
 
 def _value_at(table: Mapping[str, Any], place: str) -> object:
