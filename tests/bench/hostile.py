@@ -275,7 +275,7 @@ def worst_cases() -> list[Case]:
     cases = [replace(make(AMOUNTS[name]), name=name) for name, make in make_cases().items()]
     chain = sealed(50)
     spf = Case(
-        "spf",
+        "SPF of ten mx of ten names",
         [HeaderField(b"From", b" bob@tree.example.net")],
         sender="bob@tree.example.net",
         zone=spf_tree(),
