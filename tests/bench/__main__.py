@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import auth, hostile, milter_client, policy, policy_client, size
+from tests.bench import auth, hostile, milter_client, policy, policy_client, size, soak
 from tests.lab import tree
 from tests.lab.daemons import Daemon
 from tests.lab.keys import make_keys
@@ -44,6 +44,7 @@ SUITES: dict[str, Callable[[Sequence[str]], int]] = {
     "hostile": hostile.main,
     "policy": policy.main,
     "size": size.main,
+    "soak": soak.main,
 }
 
 

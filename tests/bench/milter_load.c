@@ -3,10 +3,11 @@
  * long that took. It knows next to nothing of the milter protocol: what it sends was written before, in
  * scripts (milter_script.py), so that it costs little beside what it measures.
  *
- *   milter_load SOCKET CONNECTIONS SECONDS MESSAGES MARK SCRIPT...
+ *   milter_load SOCKET CONNECTIONS SECONDS MESSAGES FAILURES MARK SCRIPT...
  *
- * It ends after SECONDS or after MESSAGES, whichever is not 0. A message counts as marked if a change that
- * the milter asks for at its end contains MARK. Result: one line of JSON on standard output.
+ * It ends after SECONDS or after MESSAGES, whichever is not 0, or after FAILURES. A message counts as marked if
+ * a change that the milter asks for at its end contains MARK; it has failed if it was not let through, and
+ * counts as refused if that was said to be for good (5xx). Result: one line of JSON on standard output.
  *
  * A script is parts, each a length (4 octets, network order) and octets to send. One answer is awaited
  * after each part, and after the last one as many as there are changes, then the final one.
@@ -30,7 +31,6 @@ enum {
     ANSWER_OCTETS = 1 << 20,   /* more than any header field that a milter adds */
     TIMEOUT_SECONDS = 120,
     MAX_MESSAGES = 4 << 20,    /* whose times are remembered */
-    ENOUGH_FAILURES = 1000,
     THREAD_STACK = 64 << 10
 };
 static const char CHANGES[] = "+-2behimqlp"; /* SMFIR_*: what precedes the final answer, progress included */
@@ -45,9 +45,9 @@ static struct sockaddr_un milter = {.sun_family = AF_UNIX};
 static struct script *scripts;
 static int script_count;
 static const char *mark;
-static long message_limit;
+static long message_limit, failure_limit;
 static double deadline;
-static atomic_long begun, ended, marked, failed;
+static atomic_long begun, ended, marked, failed, refused;
 static float milliseconds[MAX_MESSAGES];
 
 static void stop(const char *what) {
@@ -75,7 +75,7 @@ static struct script read_script(const char *path) {
 
 /* The number of the next message, or -1 when it is enough. */
 static long next_message(void) {
-    if (failed > ENOUGH_FAILURES || (deadline && now() >= deadline))
+    if (failed > failure_limit || (deadline && now() >= deadline))
         return -1;
     long number = atomic_fetch_add(&begun, 1);
     return number >= MAX_MESSAGES || (message_limit && number >= message_limit) ? -1 : number;
@@ -144,6 +144,10 @@ static int read_answer(struct answers *answers, const unsigned char **what, size
     return **what;
 }
 
+static int is_refusal(int kind, const unsigned char *what, size_t size) {
+    return kind == 'r' || (kind == 'y' && size > 1 && what[1] == '5');
+}
+
 /* 0 if the milter let the message go on; *is_marked if it changed it as expected. */
 static int send_message(const struct script *script, struct answers *answers, int *is_marked) {
     const unsigned char *part = script->octets, *end = script->octets + script->size, *what;
@@ -160,6 +164,7 @@ static int send_message(const struct script *script, struct answers *answers, in
             *is_marked |= memmem(what, answered, mark, strlen(mark)) != NULL;
         if (kind != 'c' && kind != 'O' && !(kind == 'a' && part == end)) {
             fprintf(stderr, "milter_load: answered '%c'\n", kind < 0 ? '-' : kind);
+            refused += is_refusal(kind, what, answered);
             return -1;
         }
     }
@@ -198,20 +203,21 @@ static int by_size(const void *one, const void *other) {
 }
 
 int main(int count, char **words) {
-    if (count < 7 || strlen(words[1]) >= sizeof milter.sun_path)
+    if (count < 8 || strlen(words[1]) >= sizeof milter.sun_path)
         return 2;
     strcpy(milter.sun_path, words[1]);
     int connections = atoi(words[2]);
     double seconds = atof(words[3]);
     message_limit = atol(words[4]);
-    mark = words[5];
-    script_count = count - 6;
+    failure_limit = atol(words[5]);
+    mark = words[6];
+    script_count = count - 7;
     scripts = calloc(script_count, sizeof *scripts);
     pthread_t *threads = calloc(connections, sizeof *threads);
     if (!scripts || !threads)
         stop("calloc");
     for (int i = 0; i < script_count; i++)
-        scripts[i] = read_script(words[6 + i]);
+        scripts[i] = read_script(words[7 + i]);
     double start = now();
     deadline = seconds > 0 ? start + seconds : 0;
     pthread_attr_t small;
@@ -225,8 +231,8 @@ int main(int count, char **words) {
     double took = now() - start;
     long done = ended;
     qsort(milliseconds, done, sizeof *milliseconds, by_size);
-    printf("{\"count\": %ld, \"seconds\": %.6f, \"marked\": %ld, \"failed\": %ld, \"p50_ms\": %.3f, \"p99_ms\": %.3f}\n",
-           done, took, (long)marked, (long)failed, done ? milliseconds[done / 2] : 0,
+    printf("{\"count\": %ld, \"seconds\": %.6f, \"marked\": %ld, \"failed\": %ld, \"refused\": %ld, \"p50_ms\": %.3f, \"p99_ms\": %.3f}\n",
+           done, took, (long)marked, (long)failed, (long)refused, done ? milliseconds[done / 2] : 0,
            done ? milliseconds[done * 99 / 100] : 0);
     return 0;
 }

@@ -12,16 +12,21 @@ from tests.lab.tree import BUILD
 
 SOURCE = Path(__file__).parent / "milter_load.c"
 GRACE_SECONDS = 300
+ENOUGH_FAILURES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a load came to: whole messages, how many of them were changed as expected, how many failed."""
+    """What a load came to: whole messages, how many of them were changed as expected, how many failed.
+
+    Of those that failed `refused` were refused for good; the others were deferred.
+    """
 
     count: int
     seconds: float
     marked: int
     failed: int
+    refused: int
     p50_ms: float
     p99_ms: float
 
@@ -48,13 +53,14 @@ def load(
     connections: int,
     seconds: float = 0,
     messages: int = 0,
+    failures: int = ENOUGH_FAILURES,
 ) -> Loaded:
-    """Send messages for so long, or so many; LabError if the program fails.
+    """Send messages for so long, or so many, or until so many failed; LabError if the program fails.
 
     `mark` is a text that each message gets if the milter does its work.
     """
     _, where = parse_address(address)
-    words = [str(where), str(connections), str(seconds), str(messages), mark]
+    words = [str(where), str(connections), str(seconds), str(messages), str(failures), mark]
     command = [str(program), *words, *map(str, scripts)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=seconds + GRACE_SECONDS, check=False

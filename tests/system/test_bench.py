@@ -29,3 +29,12 @@ def test_the_bench_measures_the_filter_with_both_engines() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for row in ("mailreeve native", "mailreeve libmilter", "no filter", "sign 4 KB through Postfix"):
         assert row in done.stdout
+
+
+def test_a_short_soak_ends_with_no_message_wrong() -> None:
+    """Two thousand messages, with faults: `make bench ARGS=soak` sends a hundred times as many."""
+    command = [sys.executable, "-m", "tests.bench", "soak", "--messages", "2000"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "faults: kill 1" in done.stdout

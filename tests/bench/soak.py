@@ -1,0 +1,254 @@
+"""`make bench ARGS=soak`: many messages through the milter while it is hurt, each judged rightly or deferred.
+
+Three kinds of mail come at once: a stranger's with a good signature, a forgery, and our own. The first half
+comes while workers are killed, the configuration is read anew, DNS falls silent and Redis goes away and comes
+back; in the second half the workers live, so that it shows whether their memory grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.milter_client import Mail
+from tests.bench.milter_load import Loaded, compile_program, load
+from tests.bench.milter_script import negotiate, script
+from tests.lab.daemons import ENGINES, Daemon, Engine
+from tests.lab.dns import SILENT
+from tests.lab.keys import make_keys
+from tests.lab.outside import OutsideDomain, compose
+from tests.lab.process import wait_until
+from tests.lab.site import Site
+from tests.lab.work import work_folder
+
+MESSAGES = 200_000
+WORKERS = 2
+CONNECTIONS = 8
+FAULT_SECONDS = 0.4
+"""How long DNS is silent, or the store away."""
+LEAST_PAUSE, MOST_PAUSE = 0.3, 3.0
+"""Seconds between two faults, in which mail flows as usual: less in a short run, so that it meets each."""
+MESSAGES_A_SECOND = 2_000
+FAULTS = 20
+"""A half of the run has room for so many, at so many messages a second."""
+WARM_SHARE = 20
+"""A twentieth of a half comes first, before memory is measured."""
+MEGABYTE = 1 << 20
+MOST_GROWTH_BYTES = 4 * MEGABYTE
+"""Of a worker in the second half: what its caches and its allocator may still take."""
+BANK = OutsideDomain("bank.example", "192.0.2.25")
+FORGER = "203.0.113.66"
+BODY = "\n".join(["0123456789 " * 6] * 55)
+RULES = """
+at end-of-message {
+    forged: reject "5.7.26 Fails DMARC" if dmarc is fail and dmarc_policy is reject and spf is fail
+    day:    limit 100000000 messages/day per client_address
+}
+"""
+SETTINGS = {
+    "milter": {"workers": WORKERS},
+    "dns": {"timeout_seconds": 0.3, "message_budget_seconds": 0.6},
+    "limits": {"redis_timeout_seconds": 0.3},
+    "audit": {"file": "/dev/null"},
+}
+ANY_NUMBER = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of mail: what it gets, how many of ten it is, and whether it may be let through at all."""
+
+    name: str
+    mark: str
+    of_ten: int
+    mail: Mail
+    passes: bool = True
+
+
+@dataclass(slots=True)
+class Count:
+    """What became of a kind, in both halves."""
+
+    sent: int = 0
+    right: int = 0
+    deferred: int = 0
+    wrong: int = 0
+
+    def add(self, kind: Kind, loaded: Loaded) -> None:
+        """One load of it."""
+        self.sent += loaded.count + loaded.failed
+        self.deferred += loaded.failed - loaded.refused
+        right = loaded.marked if kind.passes else loaded.refused
+        self.right += right
+        self.wrong += loaded.count + loaded.refused - right
+
+
+def kinds() -> tuple[Kind, ...]:
+    """The three."""
+    login = {"{auth_authen}": "alice", "{auth_type}": "PLAIN"}
+    author, reader = f"alerts@{BANK.name}", "bob@example.org"
+    signed = BANK.sign(compose(author, reader, "Statement", BODY))
+    forged = compose(author, reader, "Urgent", BODY)
+    ours = compose("alice@example.org", "bob@example.net", "Hello", BODY)
+    return (
+        Kind("verified", "dmarc=pass", 4, Mail(BANK.address, {}, author, signed)),
+        Kind("signed", "b=", 4, Mail("203.0.113.20", login, "alice@example.org", ours)),
+        Kind("forged", "=pass", 2, Mail(FORGER, {}, author, forged), passes=False),
+    )
+
+
+def main(words: Sequence[str]) -> int:
+    """Run it and print; 1 if a message was treated wrongly or memory grew."""
+    parser = argparse.ArgumentParser(prog="make bench ARGS=soak", description="Messages under faults.")
+    parser.add_argument("--messages", type=int, default=MESSAGES, help="in both halves (%(default)s)")
+    parser.add_argument("--engine", choices=ENGINES, default="native", help="(%(default)s)")
+    chosen = parser.parse_args(words)
+    with work_folder() as folder:
+        keys = make_keys("example.org", folder / "keys")
+        work = folder / "site"
+        work.mkdir(mode=0o755)
+        site = Site(
+            work,
+            rules=RULES,
+            keys=keys,
+            store="redis",
+            engine=chosen.engine,
+            settings=SETTINGS,
+            zone=short_lived(BANK.zone),
+        )
+        with site.without_postfix():
+            return Soak(site, work, chosen.engine, chosen.messages // 2).run()
+
+
+def short_lived(zone: str) -> str:
+    """The zone with a TTL of one second, so that DNS is asked all the time."""
+    return re.sub(r"(?m)^(\s*\S+\.)\s+(?=MX|TXT|A)", r"\1 1 ", zone)
+
+
+class Soak:
+    """One run over a site."""
+
+    def __init__(self, site: Site, work: Path, engine: Engine, half: int) -> None:
+        self._site = site
+        self._engine = engine
+        self._half = half
+        self._pause = min(MOST_PAUSE, max(LEAST_PAUSE, half / MESSAGES_A_SECOND / FAULTS))
+        self._program = compile_program()
+        self._kinds = kinds()
+        self._counts = {kind.name: Count() for kind in self._kinds}
+        self._faults: dict[str, int] = {}
+        self._scripts = {kind.name: work / f"{kind.name}.script" for kind in self._kinds}
+        agreement = negotiate(site.milter_address)
+        for kind in self._kinds:
+            path = self._scripts[kind.name]
+            path.write_bytes(script(agreement, kind.mail, "bob@example.org"))
+
+    def run(self) -> int:
+        """Both halves, measured at the start, in the middle and at the end."""
+        began = time.monotonic()
+        self._send(self._half // WARM_SHARE, ())
+        start = memory(self._site.milter)
+        self._send(
+            self._half - self._half // WARM_SHARE, (self._kill, self._silence, self._reload, self._take_store)
+        )
+        self._send(self._half // WARM_SHARE, ())
+        middle = memory(self._site.milter)
+        self._send(self._half - self._half // WARM_SHARE, (self._silence, self._take_store))
+        end = memory(self._site.milter)
+        self._show(time.monotonic() - began, start, middle, end)
+        is_flat = end - middle <= WORKERS * MOST_GROWTH_BYTES
+        return 0 if is_flat and not any(count.wrong for count in self._counts.values()) else 1
+
+    def _send(self, messages: int, faults: Sequence[Callable[[], None]]) -> None:
+        with ThreadPoolExecutor() as pool:
+            loads = {kind.name: pool.submit(self._load, kind, messages) for kind in self._kinds}
+            self._hurt(tuple(loads.values()), cycle(faults) if faults else iter(()))
+            for kind in self._kinds:
+                self._counts[kind.name].add(kind, loads[kind.name].result())
+
+    def _load(self, kind: Kind, messages: int) -> Loaded:
+        return load(
+            self._program,
+            self._site.milter_address,
+            [self._scripts[kind.name]],
+            kind.mark,
+            connections=max(1, CONNECTIONS * kind.of_ten // 10),
+            messages=max(1, messages * kind.of_ten // 10),
+            failures=ANY_NUMBER,
+        )
+
+    def _hurt(self, loads: tuple[Future[Loaded], ...], faults: Iterator[Callable[[], None]]) -> None:
+        """One fault after the other, as long as mail comes."""
+        for fault in faults:
+            if all(one.done() for one in loads):
+                return
+            fault()
+            name = fault.__name__.lstrip("_")
+            self._faults[name] = self._faults.get(name, 0) + 1
+            time.sleep(self._pause)
+
+    # -- faults --------------------------------------------------------------------------------------
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError, IndexError):
+            os.kill(self._site.milter.workers[0], signal.SIGKILL)
+
+    def _reload(self) -> None:
+        self._site.milter.hup()
+
+    def _silence(self) -> None:
+        names = (
+            BANK.name,
+            f"mail.{BANK.name}",
+            f"_dmarc.{BANK.name}",
+            f"{BANK.selector}._domainkey.{BANK.name}",
+        )
+        for name in names:
+            self._site.dns.fail(name, SILENT)
+        time.sleep(FAULT_SECONDS)
+        self._site.dns.heal()
+
+    def _take_store(self) -> None:
+        redis = self._site.redis
+        assert redis is not None
+        redis.kill()
+        time.sleep(FAULT_SECONDS)
+        redis.start()
+
+    # -- what came of it -----------------------------------------------------------------------------
+
+    def _show(self, seconds: float, *memories: int) -> None:
+        total = sum(count.sent for count in self._counts.values())
+        table = Table(title=f"{total:,} messages in {seconds:.0f} s, {self._engine}")
+        for title in ("mail", "messages", "as it should be", "deferred", "wrong"):
+            table.add_column(title, justify="left" if title == "mail" else "right")
+        for name, count in self._counts.items():
+            table.add_row(
+                name, *(f"{one:,}" for one in (count.sent, count.right, count.deferred, count.wrong))
+            )
+        out = Console()
+        out.print(table)
+        out.print("faults:", ", ".join(f"{name} {count}" for name, count in self._faults.items()))
+        told = zip(("start", "middle", "end"), memories, strict=True)
+        out.print(
+            "memory of all workers:", ", ".join(f"{when} {size / MEGABYTE:.1f} MB" for when, size in told)
+        )
+
+
+def memory(daemon: Daemon) -> int:
+    """Octets that its workers have resident, together, pages that they share counted in parts (PSS)."""
+    wait_until(lambda: len(daemon.workers) == WORKERS, "all old workers have ended")
+    texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in daemon.workers]
+    return sum(int(size) for text in texts for size in re.findall(r"(?m)^Pss:\s+(\d+) kB", text)) * 1024
