@@ -161,6 +161,8 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     detail: str = ""
     observed: bool = False
     """It stands under `observe`, and does nothing."""
+    ends: bool = False
+    """It is a limit that ends its block when it is exceeded: other rules below it do nothing then."""
 
     def __str__(self) -> str:
         head = f"{self.stage.value} {'observe ' if self.observed else ''}{self.rule}: {self.outcome.value}"

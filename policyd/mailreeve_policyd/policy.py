@@ -7,7 +7,7 @@ order in which exceeded limits win, section 5 the promises that it keeps for the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 
 import msgspec
@@ -16,12 +16,12 @@ from msgspec.structs import replace
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import Judge, Judgement, OnUnknown, Outcome, Step
-from mailreeve_policyd.limits import Charged, LimitStore
+from mailreeve_policyd.limits import Charged, LimitStore, Usage
 from mailreeve_policyd.notice_once import NoticesOnce
 from mailreeve_policyd.settlement import Settled, for_door, settle, settle_without_store
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
-from mailreeve_policyd.verdict import Verdict
+from mailreeve_policyd.verdict import LIMITS_UNKNOWN, Verdict
 
 
 class Explanation(msgspec.Struct, frozen=True, gc=False):
@@ -125,7 +125,7 @@ class Policy:
     ) -> Explanation:
         """What became of each rule when `decide` gave this verdict. Counts nothing."""
         steps = self._ruleset.steps(transaction, _in_order(stages, transaction), self._on_unknown)
-        return Explanation(verdict, tuple(_with_usage(step, verdict) for step in steps))
+        return Explanation(verdict, tuple(_reached([_with_usage(step, verdict) for step in steps], verdict)))
 
     def _finish(self, settled: Settled) -> Verdict:
         """The verdict for this door, with those notices that nobody has given yet."""
@@ -141,12 +141,18 @@ class Policy:
         try:
             if _may_refuse(judgement):
                 # A reject below limits: nothing may be counted, unless a limit above lets the mail in.
-                settled = settle(transaction, judgement, self._store.usage(charges))
+                looked = [_not_counted(usage) for usage in self._store.usage(charges)]
+                settled = settle(transaction, judgement, looked)
                 if settled.refuses:
                     return settled
             return settle(transaction, judgement, self._store.charge(charges))
         except StoreError:
             return settle_without_store(transaction, judgement)
+
+
+def _not_counted(usage: Usage) -> Usage:
+    """What `usage` says would be counted is not, if the mail is refused by a rule."""
+    return replace(usage, used=usage.used - usage.added, added=0)
 
 
 _NOT_ANSWERED = RuntimeError("a question without an answer")
@@ -168,5 +174,22 @@ def _with_usage(step: Step, verdict: Verdict) -> Step:
     for usage in verdict.limits:
         if usage.rule == step.rule:
             outcome = Outcome.EXCEEDED if usage.exceeded else Outcome.WITHIN
-            return replace(step, outcome=outcome, detail=f"{usage.used} of {usage.maximum}")
+            ends = step.ends or usage.blocked
+            return replace(step, outcome=outcome, detail=f"{usage.used} of {usage.maximum}", ends=ends)
+    if step.outcome is Outcome.WITHIN and LIMITS_UNKNOWN in verdict.unknown:
+        return replace(step, outcome=Outcome.UNKNOWN)
     return step
+
+
+def _reached(steps: Iterable[Step], verdict: Verdict) -> Iterator[Step]:
+    """As the limits leave them: below one that ended its block, and after a refusal, no other rule acts."""
+    refused_at = verdict.stage if verdict.action.refuses and verdict.rule is not None else None
+    ended: Stage | None = None
+    for step in steps:
+        is_over = step.stage is ended or (refused_at is not None and refused_at < step.stage)
+        if is_over and step.outcome in (Outcome.HELD, Outcome.UNKNOWN):
+            yield replace(step, outcome=Outcome.NOT_REACHED, detail="")
+            continue
+        if step.ends and step.outcome is Outcome.EXCEEDED:
+            ended = step.stage
+        yield step

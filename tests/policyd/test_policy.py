@@ -479,6 +479,56 @@ def test_a_decision_can_be_told_rule_by_rule() -> None:
     assert explanation.steps[1].outcome is Outcome.WITHIN
 
 
+def test_what_stands_below_an_exceeded_limit_that_decides_is_not_reached() -> None:
+    """Neither the rule that would have decided nor remarks: else it would be told that they did something."""
+    text = block(Stage.MAIL, "quick: limit 0 messages/minute per client_address") + at_rcpt(
+        'seen: warn "seen"', f"more: limit 5 messages/day {PER}", "rest: hold"
+    )
+    below = at_rcpt(
+        f"soft: limit 0 messages/day {PER} else warn",
+        f"full: limit 0 messages/day {PER} else hold",
+        'seen: warn "seen"',
+        f"other: limit 5 messages/day {PER}",
+        "rest: accept",
+    )
+
+    refused = policy_of(text).decide_traced(moment(), (Stage.MAIL, Stage.RCPT))
+    held = policy_of(below).decide_traced(moment())
+
+    assert [str(step) for step in refused.steps] == [
+        "mail quick: exceeded (0 of 0)",
+        "rcpt seen: not reached",
+        "rcpt more: within its limit (0 of 5)",
+        "rcpt rest: not reached",
+    ]
+    assert [str(step) for step in held.steps] == [
+        "rcpt soft: exceeded (0 of 0)",
+        "rcpt full: exceeded (0 of 0)",
+        "rcpt seen: not reached",
+        "rcpt other: within its limit (1 of 5)",
+        "rcpt rest: not reached",
+    ]
+    assert held.verdict.rule == "full"
+
+
+def test_a_limit_that_nobody_can_ask_is_not_told_to_be_within() -> None:
+    """Without the store its standing is not known."""
+    explained = policy_of(at_rcpt(f"a: limit 5 messages/day {PER}"), store=AwayStore()).decide_traced(
+        moment()
+    )
+
+    assert [str(step) for step in explained.steps] == ["rcpt a: cannot be known"]
+
+
+def test_a_limit_above_a_reject_tells_what_is_counted() -> None:
+    """Mail that is refused is not: the record does not say that it was."""
+    policy = policy_of(at_rcpt(f"a: limit 5 messages/day {PER}", "b: reject"))
+
+    verdicts = [policy.decide(moment(instance=str(each))) for each in range(2)]
+
+    assert [verdict.limits[0].used for verdict in verdicts] == [0, 0]
+
+
 def test_the_evidence_that_rules_ask_for_is_named_by_stage() -> None:
     """In conditions, in keys and in texts; nothing is gathered that nobody asks."""
     text = block(Stage.MAIL, "a: reject if spf is fail") + at_rcpt(

@@ -21,7 +21,7 @@ LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,3}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """The language of a transaction. `look_up` is None where all have the default; `asks` is what it reads."""
+    """The language of a transaction. `look_up` is None where all have the default; `asks` what it reads."""
 
     default: str = DEFAULT_LANGUAGE
     look_up: Callable[[Transaction], str | None] | None = None

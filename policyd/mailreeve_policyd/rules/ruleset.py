@@ -233,4 +233,5 @@ def _step(rule: Rule, transaction: Transaction) -> Step:
     if not counts:
         absent = ", ".join(f"{fact.name}={shown(fact, transaction)}" for fact in rule.body.keys)
         return Step(rule.stage, rule.name, rule.line, Outcome.DOES_NOT_COUNT, absent)
-    return Step(rule.stage, rule.name, rule.line, Outcome.WITHIN, asked)
+    ends = rule.body.consequence.action is not None and not rule.observed
+    return Step(rule.stage, rule.name, rule.line, Outcome.WITHIN, asked, ends=ends)
