@@ -29,6 +29,7 @@ from tests.bench.hostile import (
     Kept,
     Line,
     huge_key,
+    main,
     make_cases,
     open_line,
     sealed,
@@ -186,3 +187,10 @@ def asked(line: Line) -> int:
     resolver = line.talk.surroundings.examiner.resolver()
     assert isinstance(resolver, ZoneResolver)
     return resolver.count()
+
+
+def test_the_bench_prints_a_row_for_each(capsys: pytest.CaptureFixture[str]) -> None:
+    """`make bench ARGS=hostile`, too short to mean anything."""
+    assert main(["--seconds", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert all(case.name[:20] in printed for case in worst_cases())
