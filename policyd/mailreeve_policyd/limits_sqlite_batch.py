@@ -87,7 +87,11 @@ class Batch:
 
     def _content(self, key: bytes) -> bytes | None:
         row = self.connection.execute("SELECT content FROM counter WHERE key = ?", (key,)).fetchone()
-        content: bytes | None = None if row is None else row[0]
+        if row is None:
+            return None
+        (content,) = row
+        if not isinstance(content, bytes):  # SQLite keeps any type in any column
+            raise sqlite3.DatabaseError(f"a content that is {type(content).__name__}")
         return content
 
 
@@ -171,8 +175,10 @@ class _Members:
             (self._key, self._now, surplus + len(staying)),
         )
         leaving = [ends for member, ends in oldest_first if member not in staying]
-        soonest: int = min(leaving[surplus - 1], self._ends)
-        return soonest + 1
+        end = leaving[surplus - 1]
+        if not isinstance(end, int):
+            raise sqlite3.DatabaseError(f"a member's end that is {type(end).__name__}")
+        return min(end, self._ends) + 1
 
     def write(self) -> None:
         if not self._seen:

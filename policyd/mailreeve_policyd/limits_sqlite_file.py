@@ -152,5 +152,6 @@ class Sweep:
                 connection.execute("PRAGMA incremental_vacuum(1)")
 
 
-def _has_ended(ends: int, now: int) -> bool:
-    return ends <= now or ends > now + FURTHEST_END
+def _has_ended(ends: object, now: int) -> bool:
+    # what is no moment is damage
+    return not isinstance(ends, int) or ends <= now or ends > now + FURTHEST_END

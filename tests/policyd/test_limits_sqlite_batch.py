@@ -111,6 +111,27 @@ def test_a_damaged_mark_is_an_error_of_the_file(connection: sqlite3.Connection) 
         Batch(connection, NOW, REMEMBER).charge([charge])
 
 
+@pytest.mark.parametrize("content", [7, "text"])
+def test_a_content_of_another_type_is_an_error_of_the_file(
+    connection: sqlite3.Connection, content: object
+) -> None:
+    """SQLite keeps any type in any column: a damaged row is an outage of the store, no bug."""
+    charge = charge_of(messages(2))
+    connection.execute("INSERT INTO counter VALUES (?, ?, ?)", (charge.key, NOW + SECOND, content))
+
+    with pytest.raises(sqlite3.DatabaseError):
+        Batch(connection, NOW, REMEMBER).charge([charge])
+
+
+def test_a_damaged_end_of_a_member_is_an_error_of_the_file(connection: sqlite3.Connection) -> None:
+    """Asked when it leaves: nobody can say."""
+    charge = charge_of(distinct(1), value="a")
+    connection.execute("INSERT INTO member VALUES (?, ?, ?)", (charge.key, b"12345678", b"\xff"))
+
+    with pytest.raises(sqlite3.DatabaseError):
+        Batch(connection, NOW, REMEMBER).charge([charge])
+
+
 @given(st.dictionaries(st.binary(min_size=8, max_size=8), st.integers(0, 2**62), max_size=10))
 def test_packing_a_mark_loses_nothing(counted: dict[bytes, int]) -> None:
     """Any mark reads back as it was written."""

@@ -72,6 +72,17 @@ def test_what_lives_stays(connection: sqlite3.Connection, ends: int) -> None:
     assert counts(connection) == [1000, 1000]
 
 
+@pytest.mark.parametrize("ends", [b"\xff", "soon", 1.5])
+def test_a_row_whose_end_is_damaged_is_swept(connection: sqlite3.Connection, ends: object) -> None:
+    """SQLite keeps any type in any column: what is no moment says nothing, and stops no mail."""
+    connection.execute("INSERT INTO counter VALUES (?, ?, ?)", (b"k", ends, bytes(20)))
+    connection.execute("INSERT INTO member VALUES (?, ?, ?)", (b"k", b"m", ends))
+
+    sweep(connection, rows=1)
+
+    assert counts(connection) == [0, 0]
+
+
 def test_one_charge_sweeps_a_bounded_number_of_rows(connection: sqlite3.Connection) -> None:
     """However much has ended, no call waits for all of it to be deleted."""
     fill(connection, NOW, rows=1000)
