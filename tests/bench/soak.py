@@ -35,7 +35,8 @@ from tests.lab.work import work_folder
 
 MESSAGES = 200_000
 WORKERS = 2
-CONNECTIONS = 8
+CONNECTIONS = 4
+"""Of each kind of mail."""
 FAULT_SECONDS = 0.4
 """How long DNS is silent, or the store away."""
 LEAST_PAUSE, MOST_PAUSE = 0.3, 3.0
@@ -184,7 +185,7 @@ class Soak:
             self._site.milter_address,
             [self._scripts[kind.name]],
             kind.mark,
-            connections=max(1, CONNECTIONS * kind.of_ten // 10),
+            connections=CONNECTIONS,
             messages=max(1, messages * kind.of_ten // 10),
             failures=ANY_NUMBER,
         )
