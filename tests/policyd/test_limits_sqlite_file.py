@@ -52,7 +52,7 @@ def counts(connection: sqlite3.Connection) -> list[int]:
     return [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES]  # noqa: S608 - our own names
 
 
-@pytest.mark.parametrize("ends", [NOW, NOW - 10**12, NOW + FURTHEST_END + 1])
+@pytest.mark.parametrize("ends", [NOW - 1, NOW - 10**12, NOW + FURTHEST_END + 1])
 def test_what_ended_is_swept_from_every_table(connection: sqlite3.Connection, ends: int) -> None:
     """So is what cannot be, since it ends later than any period from now: the clock was set back."""
     fill(connection, ends, rows=1000)
@@ -70,6 +70,15 @@ def test_what_lives_stays(connection: sqlite3.Connection, ends: int) -> None:
     sweep(connection, rows=1000)
 
     assert counts(connection) == [1000, 1000]
+
+
+def test_a_member_stays_until_its_last_moment_is_over(connection: sqlite3.Connection) -> None:
+    """It is counted at that moment, a counter no longer is: who sweeps then must not make room (promise 1)."""
+    fill(connection, NOW, rows=1)
+
+    sweep(connection, rows=1)
+
+    assert counts(connection) == [0, 1]
 
 
 @pytest.mark.parametrize("ends", [b"\xff", "soon", 1.5])
