@@ -376,7 +376,7 @@ def live_tests(node: Comparison, scope: Scope) -> list[tuple[str, Test]]:
         return []
     fact = scope.fact(node.subject)
     sets = [scope.named_set(value) for value in _values(node.right) if _names_set(value, fact)]
-    members = _ancestors if node.operator is Operator.UNDER else _exactly(fact)
+    members = ancestors if node.operator is Operator.UNDER else _exactly(fact)
     return [(each.name, _asking(fact, each, members)) for each in sets if isinstance(each, LiveSet)]
 
 
@@ -455,12 +455,12 @@ def _under_one_of(fact: Fact, domains: frozenset[str]) -> Test:
 
     def test(transaction: Transaction) -> bool | None:
         value = read(transaction)
-        return value is not None and not domains.isdisjoint(_ancestors(value))
+        return value is not None and not domains.isdisjoint(ancestors(value))
 
     return test
 
 
-def _ancestors(value: FactValue) -> tuple[str, ...]:
+def ancestors(value: FactValue) -> tuple[str, ...]:
     """A domain and all above it, at most 127; none of what is no domain."""
     try:
         labels = parse_domain(str(value)).split(".")

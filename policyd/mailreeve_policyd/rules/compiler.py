@@ -12,6 +12,7 @@ from mailreeve_policyd.rules.actions import Decide, Note, compile_action
 from mailreeve_policyd.rules.charging import Counter, compile_limit
 from mailreeve_policyd.rules.comparisons import facts_of
 from mailreeve_policyd.rules.conditions import comparisons_of, compile_condition
+from mailreeve_policyd.rules.index import RuleIndex, triggers_of
 from mailreeve_policyd.rules.language import Language, check_tag, read_tag
 from mailreeve_policyd.rules.nodes import (
     LanguageNode,
@@ -197,7 +198,9 @@ def compile_rules(parsed: RulesFile, file: str, doors: Mapping[Stage, Door], nam
             check_spoofable(node, above)
             above.append(node)
     blocks = {stage: tuple(rule for rule in rules if rule.stage is stage) for stage in earlier}
-    return Ruleset(file, tuple(rules), blocks={stage: found for stage, found in blocks.items() if found})
+    blocks = {stage: found for stage, found in blocks.items() if found}
+    indexes = {stage: RuleIndex([rule.triggers for rule in found]) for stage, found in blocks.items()}
+    return Ruleset(file, tuple(rules), blocks=blocks, indexes=indexes)
 
 
 def parse_stage(word: Word) -> Stage:
@@ -243,7 +246,10 @@ def _compile_rule(node: RuleNode, scope: Scope, text: str) -> Rule:
     facts = (*asks, *body.facts, *(scope.language.asks if scope.language else ()))
     observed = node.observed is not None
     at, unknown = node.name.at.line, _on_unknown(node)
-    return Rule(name, scope.stage, at, condition, unknown, asks, facts, body, observed, clause, text)
+    triggers = triggers_of(node.condition, scope)
+    return Rule(
+        name, scope.stage, at, condition, unknown, asks, facts, body, observed, clause, text, triggers
+    )
 
 
 def _compile_body(node: RuleNode, scope: Scope) -> Decide | Note | Counter:

@@ -24,6 +24,7 @@ from mailreeve_policyd.judgement import (
 from mailreeve_policyd.rules.actions import Decide, Note, cannot_know
 from mailreeve_policyd.rules.charging import Counter
 from mailreeve_policyd.rules.conditions import Clause
+from mailreeve_policyd.rules.index import RuleIndex, Triggers
 from mailreeve_policyd.rules.logic import Test
 from mailreeve_policyd.rules.scope import is_unknown, shown
 from mailreeve_policyd.smtp import Stage
@@ -54,6 +55,8 @@ class Rule:
     """Its condition, part by part."""
     text: str = ""
     """As it stands in the file, its name included, with its line ends."""
+    triggers: Triggers | None = None
+    """What must be there so that it is not false; None where that cannot be told beforehand."""
 
     @property
     def counts(self) -> bool:
@@ -99,13 +102,15 @@ class Ruleset:
     `file` is where they came from. `stamps` are those of the set and table files that they name, from
     before these were read; `again` makes the same rules with the files that changed read anew (raises
     ConfigError). `beside` are files that are followed without the rules. `named` are its sets and tables.
-    `given` makes the same rules for a question in which these BOUND_FACTS are said. Safe from any thread.
+    `given` makes the same rules for a question in which these BOUND_FACTS are said. `indexes` are of the
+    `blocks`, one each. Safe from any thread.
     """
 
     file: str
     rules: tuple[Rule, ...]
     notes: tuple[str, ...] = ()
     blocks: Mapping[Stage, tuple[Rule, ...]] = field(default_factory=dict)
+    indexes: Mapping[Stage, RuleIndex] = field(default_factory=dict)
     stamps: Stamps = field(default_factory=dict)
     beside: tuple[WatchedFiles, ...] = ()
     again: Callable[[frozenset[Path]], Ruleset] | None = None
@@ -155,7 +160,9 @@ class Ruleset:
     ) -> BlockJudgement:
         tally = _Tally(unknown=unknown)
         decision = None
-        for position, rule in enumerate(self.rules_at(stage)):
+        rules = self.blocks[stage]
+        for position in self.indexes[stage].candidates(transaction):
+            rule = rules[position]
             held = True if rule.condition is None else rule.condition(transaction)
             if held:
                 try:
