@@ -100,3 +100,30 @@ def test_octets_are_counted_when_the_message_is_there(site: Site) -> None:
     assert smaller is not None
     assert (taken.code, refused.code, smaller.code) == (250, 450, 250)
     assert re.search(r"4\.2\.2 .*\d+ of 20000 octets, try again in 1 day", refused.text)
+
+
+def test_only_submission_waits_for_a_daemon_that_is_away(work: Path) -> None:
+    """default_action=DUNNO lets mail from outside pass; a login is told 451, and both are limited before."""
+    socket = f"unix:{work}/mailreeve/policy.sock"
+    outside = f"{socket}, timeout=5s, default_action=DUNNO, policy_context=outside"
+    submission = f"{socket}, timeout=30s, policy_context=submission"
+    site = Site(
+        work,
+        rules=(REPOSITORY / "contrib/recipes/daemon-away.rules").read_text(),
+        main={"smtpd_policy_service_try_limit": "1"},
+        outside={"smtpd_recipient_restrictions": f"check_policy_service {{ {outside} }}"},
+        submission={"smtpd_recipient_restrictions": f"check_policy_service {{ {submission} }}"},
+    )
+    message = compose("ann@example.net", "bob@example.org", "Hello", "Dear Bob")
+    stranger = Client("192.0.2.10", "mail.example.net")
+    with site:
+        site.send(stranger, "ann@example.net", ["bob@example.org"], message)
+        submit(site, BOB)
+        limits = [record["limits"][0]["rule"] for record in site.records() if record["daemon"] == "policyd"]
+        site.policyd.stop()
+        passed = site.send(stranger, "ann@example.net", ["bob@example.org"], message).recipients[0]
+        waits = submit(site, BOB).recipients[0]
+
+    assert limits == ["strangers", "login-day"]
+    assert passed.code == 250
+    assert (waits.code, waits.text.partition(" ")[0]) == (451, "4.3.5")
