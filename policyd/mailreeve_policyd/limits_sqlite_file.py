@@ -39,8 +39,8 @@ SCHEMA = f"""
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
 BEGIN;
--- ends, in microseconds: of a counter the first moment at which it says nothing any more, of a member the last
--- moment at which it counts
+-- ends, in microseconds: of a counter the first moment at which it says nothing any more, of a member the
+-- last moment at which it counts
 -- counters, and the marks of what they counted: limits_sqlite_batch.py says how they are told apart
 CREATE TABLE counter (key BLOB PRIMARY KEY, ends INTEGER NOT NULL, content BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE member (
@@ -142,7 +142,7 @@ class Sweep:
             "SELECT key, member, ends FROM member WHERE (key, member) > (?, ?) ORDER BY key, member LIMIT ?",
             (*self.after_member, SWEEP_ROWS),
         ).fetchall()
-        ended = [(key, member) for key, member, ends in rows if _has_ended(ends, now - 1)]
+        ended = [(key, member) for key, member, ends in rows if ends != now and _has_ended(ends, now)]
         connection.executemany("DELETE FROM member WHERE key = ? AND member = ?", ended)
         self.after_member = rows[-1][:2] if len(rows) == SWEEP_ROWS else (b"", b"")
 

@@ -73,7 +73,7 @@ def test_what_lives_stays(connection: sqlite3.Connection, ends: int) -> None:
 
 
 def test_a_member_stays_until_its_last_moment_is_over(connection: sqlite3.Connection) -> None:
-    """It is counted at that moment, a counter no longer is: who sweeps then must not make room (promise 1)."""
+    """It counts at that moment, a counter no longer does: to sweep it would let one too many through."""
     fill(connection, NOW, rows=1)
 
     sweep(connection, rows=1)
@@ -94,7 +94,7 @@ def test_a_row_whose_end_is_damaged_is_swept(connection: sqlite3.Connection, end
 
 def test_one_charge_sweeps_a_bounded_number_of_rows(connection: sqlite3.Connection) -> None:
     """However much has ended, no call waits for all of it to be deleted."""
-    fill(connection, NOW, rows=1000)
+    fill(connection, NOW - 1, rows=1000)
     cleaner = Sweep(charges=SWEEP_EVERY - 1)
 
     cleaner.after_charges(connection, NOW)
@@ -106,7 +106,7 @@ def test_sweeping_begins_again_at_the_end(connection: sqlite3.Connection) -> Non
     """What ends after a sweep has passed it is found the next time round."""
     fill(connection, NOW + 1, rows=300)
     cleaner = Sweep()
-    for now in (NOW, NOW + 1):
+    for now in (NOW, NOW + 2):
         for _ in range(5 * SWEEP_EVERY):
             cleaner.after_charges(connection, now)
 
