@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import auth, hostile, milter_client, policy, policy_client, size, soak
+from tests.bench import auth, daemons, hostile, milter_client, policy, policy_client, size, soak
 from tests.lab import tree
 from tests.lab.daemons import Daemon
 from tests.lab.keys import make_keys
@@ -41,6 +41,7 @@ Load = Callable[[float], tuple[int, float]]
 # what a first word chooses; each is given the words after it
 SUITES: dict[str, Callable[[Sequence[str]], int]] = {
     "auth": auth.main,
+    "daemons": daemons.main,
     "hostile": hostile.main,
     "policy": policy.main,
     "size": size.main,

@@ -64,14 +64,10 @@ class Fleet:
         """Start every filter that has the duty, with messages of these sizes."""
         folder = self.work / duty
         folder.mkdir()
-        mails = {size: self._mails(duty, size) for size in sizes}
+        mails = {size: mails_for(duty, size) for size in sizes}
         return [
-            one for server in self._servers(duty, folder) if (one := self._run(server, mails, folder, stack))
+            one for server in self._servers(duty, folder) if (one := self.run(server, mails, folder, stack))
         ]
-
-    def _mails(self, duty: Duty, size: int) -> list[Mail]:
-        mails = auth_mail.plain(size, auth_mail.SMALL_MESSAGES if size == auth_mail.SMALL else 1)
-        return mails if duty == "sign" else auth_mail.signed(mails)
 
     def _servers(self, duty: Duty, folder: Path) -> Iterator[Server]:
         for engine in ENGINES:
@@ -80,9 +76,10 @@ class Fleet:
             if name in self.peers:
                 yield make(folder, self.key, duty, self.workers)
 
-    def _run(
+    def run(
         self, server: Server, mails: dict[int, list[Mail]], folder: Path, stack: ExitStack
     ) -> Running | None:
+        """Start one server with its messages by size, their scripts in `folder`; None if it is absent."""
         if isinstance(server.process, peer_tree.Confined) and not server.process.is_there:
             self.absent[server.name] = NOT_UNPACKED
             return None
@@ -123,3 +120,9 @@ class Fleet:
             seconds=seconds,
             messages=messages,
         )
+
+
+def mails_for(duty: Duty, size: int) -> list[Mail]:
+    """The messages of a duty: a few small ones that differ, or a large one."""
+    mails = auth_mail.plain(size, auth_mail.SMALL_MESSAGES if size == auth_mail.SMALL else 1)
+    return mails if duty == "sign" else auth_mail.signed(mails)

@@ -91,7 +91,7 @@ def summarize(samples: Mapping[tuple[Case, str], Sequence[Sample]]) -> Results:
     results: dict[Case, dict[str, Sample]] = {}
     for (case, name), some in samples.items():
         if some:
-            results.setdefault(case, {})[name] = _median(some)
+            results.setdefault(case, {})[name] = median_of(some)
     for case, rows in results.items():
         if not case.through_postfix and all(name in rows for name in CHAIN):
             rows[CHAIN_NAME] = _in_a_row([rows[name] for name in CHAIN])
@@ -118,7 +118,9 @@ def show(
         console.print("\n".join(lines), markup=False)
 
 
-def _median(some: Sequence[Sample]) -> Sample:
+def median_of(some: Sequence[Sample]) -> Sample:
+    """The median of each figure; failures add up."""
+
     def middle(field: Callable[[Sample], float | None]) -> float | None:
         values = [value for one in some if (value := field(one)) is not None]
         return median(values) if values else None
@@ -156,19 +158,20 @@ def _table(case: Case, rows: Mapping[str, Sample]) -> Table:
         grown = None if row.grown is None else row.grown / case.connections
         table.add_row(
             name,
-            _number(row.per_second, 1),
-            _number(row.cpu_seconds, 1e-6),
-            _number(row.least_cpu_seconds, 1e-6),
-            _number(row.p50_ms, 1, 1),
-            _number(row.p99_ms, 1, 1),
-            _number(row.peak, 1e6),
-            _number(None if grown is None else max(grown, 0), 1e6, 2),
-            _number(row.failed or None, 1),
+            format_number(row.per_second, 1),
+            format_number(row.cpu_seconds, 1e-6),
+            format_number(row.least_cpu_seconds, 1e-6),
+            format_number(row.p50_ms, 1, 1),
+            format_number(row.p99_ms, 1, 1),
+            format_number(row.peak, 1e6),
+            format_number(None if grown is None else max(grown, 0), 1e6, 2),
+            format_number(row.failed or None, 1),
         )
     return table
 
 
-def _number(value: float | None, unit: float, digits: int = 0) -> str:
+def format_number(value: float | None, unit: float, digits: int = 0) -> str:
+    """So many of the unit; nothing where nothing was measured."""
     return "" if value is None or value != value else f"{value / unit:,.{digits}f}"  # noqa: PLR0124 - not a number
 
 

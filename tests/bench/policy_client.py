@@ -56,6 +56,12 @@ def load(address: str, connections: int, seconds: float) -> tuple[int, float]:
             connection.close()
 
 
+def ask_once(connection: socket.socket) -> None:
+    """One request and its answer; ValueError if that is not DUNNO."""
+    connection.sendall(_request(0))
+    _check(connection.recv(4096))
+
+
 def _ask(selector: selectors.BaseSelector, opened: list[socket.socket], seconds: float) -> tuple[int, float]:
     asked, answered = 0, 0
     begun = time.monotonic()

@@ -21,7 +21,7 @@ from tests.lab.daemons import Daemon
 from tests.lab.ports import LOOPBACK, accepts, free_port
 from tests.lab.process import Process, wait_until
 from tests.lab.redis import Redis
-from tests.lab.site import StoreName, format_toml
+from tests.lab.site import ANY_MODE, StoreName, format_toml
 
 POSTFWD = Path("/usr/sbin/postfwd1")
 POLICYD_RATE_LIMIT = Path("/usr/bin/policyd-rate-limit")
@@ -102,26 +102,31 @@ class Ours:
         settings = {
             "rules": "rules",
             "state_dir": str(folder / "state"),
-            "policyd": {"listen": [self.address], "workers": workers, "max_connections": 2000},
+            "policyd": {
+                "listen": [self.address],
+                "socket_mode": ANY_MODE,
+                "workers": workers,
+                "max_connections": 2000,
+            },
             "milter": {"listen": f"unix:{folder}/milter"},
             "authentication": {"authserv_id": "mx.example.org"},
             "limits": limits,
             "audit": {"to": "file", "file": str(folder / "audit.jsonl")},
         }
         (folder / "mailreeve.toml").write_text(format_toml(settings))
-        self._daemon = Daemon("policyd", folder / "mailreeve.toml", folder)
+        self.daemon = Daemon("policyd", folder / "mailreeve.toml", folder)
 
     def load(self, program: Path, connections: int, seconds: float) -> Loaded:
         return load(program, self.address, connections, seconds)
 
     def cpu_seconds(self) -> float:
-        return cpu_seconds([self._daemon.pid, *self._daemon.workers])
+        return cpu_seconds([self.daemon.pid, *self.daemon.workers])
 
     def __enter__(self) -> None:
-        self._daemon.start()
+        self.daemon.start()
 
     def __exit__(self, *error: object) -> None:
-        self._daemon.stop()
+        self.daemon.stop()
 
 
 def name_of(store: StoreName, rules: RulesName) -> str:
@@ -130,18 +135,21 @@ def name_of(store: StoreName, rules: RulesName) -> str:
 
 
 class Postfwd:
-    """postfwd1: one process that counts in memory. It serves only as a daemon, so it is not our child."""
+    """postfwd1: one process that counts in memory, by default for a login.
+
+    It serves only as a daemon, so it is not our child.
+    """
 
     name = "postfwd1"
 
-    def __init__(self, work: Path) -> None:
-        self._port = free_port()
+    def __init__(self, work: Path, key: str = "sasl_username") -> None:
+        self.address = f"inet:{LOOPBACK}:{free_port()}"
         self._rules = work / "postfwd.rules"
         self._pid_file = work / "postfwd.pid"
-        self._rules.write_text("id=R1; action=rate(sasl_username/1000000/3600/450 4.7.1 too many)\n")
+        self._rules.write_text(f"id=R1; action=rate({key}/1000000/3600/450 4.7.1 too many)\n")
 
     def load(self, program: Path, connections: int, seconds: float) -> Loaded:
-        return load(program, f"inet:{LOOPBACK}:{self._port}", connections, seconds)
+        return load(program, self.address, connections, seconds)
 
     def cpu_seconds(self) -> float:
         return cpu_seconds([self._pid])
@@ -151,10 +159,11 @@ class Postfwd:
         return int(self._pid_file.read_text())
 
     def __enter__(self) -> None:
-        words = f"-f {self._rules} -i {LOOPBACK} -p {self._port} -u root -g root --cache 0 --no-rulelog -d"
+        port = self.address.rpartition(":")[2]
+        words = f"-f {self._rules} -i {LOOPBACK} -p {port} -u root -g root --cache 0 --no-rulelog -d"
         command = [str(POSTFWD), *words.split(), "--pidfile", str(self._pid_file)]
         subprocess.run(command, check=True, capture_output=True)
-        wait_until(lambda: accepts(f"inet:{LOOPBACK}:{self._port}"), "postfwd1 starts")
+        wait_until(lambda: accepts(self.address), "postfwd1 starts")
 
     def __exit__(self, *error: object) -> None:
         os.kill(self._pid, signal.SIGTERM)

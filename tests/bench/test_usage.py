@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 
-from tests.bench.usage import cpu_seconds, family, forget_peak, memory
+from tests.bench.usage import cpu_seconds, family, footprint, forget_peak, memory
 
 BUSY = "sum(range(10**7))"
 RUN = f"subprocess.run([sys.executable, '-c', {BUSY!r}])"
@@ -52,3 +52,13 @@ def test_the_peak_begins_anew() -> None:
     forget_peak(os.getpid())
 
     assert memory(os.getpid()).peak < before - 30_000_000
+
+
+def test_what_a_process_has_alone_is_part_of_its_share_and_that_of_all_it_sees() -> None:
+    """The figures of one process stand in this order, and a large piece of memory of its own is in each."""
+    before = footprint(os.getpid())
+    large = bytearray(b"1") * 50_000_000
+    after = footprint(os.getpid())
+
+    assert len(large) < after.private <= after.proportional <= after.resident
+    assert after.private - before.private > 45_000_000

@@ -10,7 +10,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from tests.bench import auth_mail
 from tests.bench.auth_fleet import Running
@@ -26,8 +28,38 @@ FIRST_PORT = 2500  # the network is our own
 MEMORY = Path("/dev/shm")  # noqa: S108 - where Postfix's fsync costs nothing, which is not what we measure
 PROBE = "bob@example.org"  # who has a mailbox
 SEND_SECONDS = 300
+AT_RCPT = "smtpd_recipient_restrictions"
 
-Service = tuple[str, Sequence[Running]]
+
+class PolicyServer(Protocol):
+    """Who is asked at RCPT. If it does not answer, Postfix takes no message."""
+
+    @property
+    def address(self) -> str:
+        """As Postfix writes it."""
+
+    def cpu_seconds(self) -> float:
+        """What it used until now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What one SMTP service asks: filters, in this order, and a policy server if there is one."""
+
+    name: str
+    filters: Sequence[Running] = ()
+    policy: PolicyServer | None = None
+
+    def cpu_seconds(self) -> float:
+        """What all of them used until now."""
+        own = self.policy.cpu_seconds() if self.policy else 0
+        return own + sum(one.cpu_seconds() for one in self.filters)
+
+    def options(self) -> str:
+        """The parameters of its line in master.cf."""
+        milters = ",".join(one.server.address for one in self.filters)
+        asked = f" -o {{ {AT_RCPT} = check_policy_service {self.policy.address} }}" if self.policy else ""
+        return f"-o smtpd_milters={milters}{asked}"
 
 
 class BenchPostfix(Postfix):
@@ -45,10 +77,10 @@ class BenchPostfix(Postfix):
         super().__init__(work, main=main)
 
     def _master_services(self) -> str:
-        lines = []
-        for number, (_, filters) in enumerate(self.services):
-            milters = ",".join(one.server.address for one in filters)
-            lines.append(f"{FIRST_PORT + number} inet n - n - - smtpd -o smtpd_milters={milters}\n")
+        lines = [
+            f"{FIRST_PORT + number} inet n - n - - smtpd {service.options()}\n"
+            for number, service in enumerate(self.services)
+        ]
         return super()._master_services() + "".join(lines)
 
     def send_mail(self, number: int, mail: Mail, recipient: str, messages: int) -> float:
@@ -85,7 +117,13 @@ def measure_postfix(
     duty: Duty, running: Sequence[Running], messages: int, rounds: int
 ) -> Iterator[tuple[Case, str, Sample]]:
     """Every filter in turn, and without any, and the chain, round after round."""
-    services = _services(duty, running)
+    yield from measure_services(duty, _services(duty, running), messages, rounds)
+
+
+def measure_services(
+    duty: Duty, services: Sequence[Service], messages: int, rounds: int
+) -> Iterator[tuple[Case, str, Sample]]:
+    """Each service in turn, round after round; LabError if one does not do its work."""
     mail = auth_mail.plain(auth_mail.SMALL, 1)
     mail = mail if duty == "sign" else auth_mail.signed(mail)
     case = Case(duty, auth_mail.SMALL, CONNECTIONS, through_postfix=True)
@@ -93,16 +131,16 @@ def measure_postfix(
         for number, service in enumerate(services):
             _probe(postfix, number, service, mail[0])
         for _ in range(rounds):
-            for number, (name, filters) in enumerate(services):
-                yield case, name, _sample(postfix, number, filters, mail[0], messages)
+            for number, service in enumerate(services):
+                yield case, service.name, _sample(postfix, number, service, mail[0], messages)
 
 
 def _services(duty: Duty, running: Sequence[Running]) -> list[Service]:
     by_name = {one.name: one for one in running}
-    services: list[Service] = [(NO_FILTER, [])]
-    services += [(one.name, [one]) for one in running if not one.server.reads_results]
+    services = [Service(NO_FILTER)]
+    services += [Service(one.name, [one]) for one in running if not one.server.reads_results]
     if duty == "verify" and all(name in by_name for name in CHAIN):
-        services.append((CHAIN_NAME, [by_name[name] for name in CHAIN]))
+        services.append(Service(CHAIN_NAME, [by_name[name] for name in CHAIN]))
     return services
 
 
@@ -110,16 +148,14 @@ def _probe(postfix: BenchPostfix, number: int, service: Service, mail: Mail) -> 
     """See that the filters do their work here; LabError if they do not."""
     postfix.send_mail(number, mail, PROBE, 1)
     delivered = postfix.next_message(PROBE)
-    if missing := [one.name for one in service[1] if one.server.mark.encode() not in delivered]:
+    if missing := [one.name for one in service.filters if one.server.mark.encode() not in delivered]:
         raise LabError(f"{', '.join(missing)} behind Postfix: no mark in {delivered[:2000]!r}")
 
 
-def _sample(
-    postfix: BenchPostfix, number: int, filters: Sequence[Running], mail: Mail, messages: int
-) -> Sample:
-    before = sum(one.cpu_seconds() for one in filters)
+def _sample(postfix: BenchPostfix, number: int, service: Service, mail: Mail, messages: int) -> Sample:
+    before = service.cpu_seconds()
     took = postfix.send_mail(number, mail, auth_mail.RECIPIENT, messages)
-    used = sum(one.cpu_seconds() for one in filters) - before
+    used = service.cpu_seconds() - before
     postfix.wait_empty(SEND_SECONDS)
     return Sample(per_second=messages / took, cpu_seconds=used / messages)
 

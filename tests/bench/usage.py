@@ -22,6 +22,15 @@ class Memory:
     peak: int
 
 
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Memory of one process, in octets (smaps_rollup): all that it sees, its share of that, its alone."""
+
+    resident: int
+    proportional: int
+    private: int
+
+
 def family(pid: int) -> list[int]:
     """A process and all that descend from it and live; empty if it does not."""
     found: list[int] = []
@@ -51,6 +60,15 @@ def memory(pid: int) -> Memory:
     """The memory of a family."""
     texts = [_read(one, "status") for one in family(pid)]
     return Memory(*(sum(_kilobytes(text, name) for text in texts) * 1024 for name in ("VmRSS", "VmHWM")))
+
+
+def footprint(pid: int) -> Footprint:
+    """The memory of one process, without its children."""
+    text = _read(pid, "smaps_rollup")
+    resident, share, clean, dirty = (
+        _kilobytes(text, name) * 1024 for name in ("Rss", "Pss", "Private_Clean", "Private_Dirty")
+    )
+    return Footprint(resident, share, clean + dirty)
 
 
 def forget_peak(pid: int) -> None:
