@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.fuzz.fuzzers import CORPUS, NAMES, Fuzzer, load_fuzzer
 
 EXAMPLES = {"rules_file": 40, "milter_exchange": 60, "set_and_table_files": 15}
-"""Where the parser takes its time; the others get 150."""
+"""Where the parser takes its time; the others get 80."""
 
 MAX_CORPUS_OCTETS = 16_384
 """Of one file: a corpus is read in every run."""
@@ -35,7 +35,7 @@ def test_the_invariant_holds_for_the_corpus(fuzzer: Fuzzer, path: Path) -> None:
 def test_the_invariant_holds_for_what_is_made_of_it(fuzzer: Fuzzer) -> None:
     """Inputs cut, joined and spoiled, and the words of the grammar thrown together."""
 
-    @settings(max_examples=EXAMPLES.get(fuzzer.name, 150), deadline=None)
+    @settings(max_examples=EXAMPLES.get(fuzzer.name, 80), deadline=None)
     @given(_inputs(fuzzer))
     def hold(data: bytes) -> None:
         fuzzer.check(data)

@@ -152,7 +152,7 @@ def test_the_worst_message_has_a_verdict_and_a_line_within_bounds(case: Case, tm
 def test_fields_of_rules_are_as_many_as_their_texts_differ(tmp_path: Path) -> None:
     """A rule at rcpt that adds a field does it once a message, however many recipients there are."""
     line = line_with(tmp_path, 'at rcpt { a: add-header "X-Seen: yes" }')
-    told = line.send(Case("recipients", recipients=1000).octets)
+    told = line.send(Case("recipients", recipients=20).octets)
 
     assert told.count(b"X-Seen") == 1
 
@@ -160,7 +160,7 @@ def test_fields_of_rules_are_as_many_as_their_texts_differ(tmp_path: Path) -> No
 def test_fields_of_rules_are_bounded(tmp_path: Path) -> None:
     """Also where each recipient makes another one: a client chooses how many recipients there are."""
     line = line_with(tmp_path, 'at rcpt { a: add-header "X-For: {recipient}" }')
-    told = line.send(Case("recipients", recipients=1000).octets)
+    told = line.send(Case("recipients", recipients=MAX_ADDED_FIELDS + 20).octets)
 
     assert told.count(b"X-For") == MAX_ADDED_FIELDS
 
@@ -189,8 +189,9 @@ def asked(line: Line) -> int:
     return resolver.count()
 
 
-def test_the_bench_prints_a_row_for_each(capsys: pytest.CaptureFixture[str]) -> None:
-    """`make bench ARGS=hostile`, too short to mean anything."""
-    assert main(["--seconds", "0"]) == 0
+def test_the_bench_prints_a_row_for_what_it_measures(capsys: pytest.CaptureFixture[str]) -> None:
+    """`make bench ARGS="hostile recipients"`, too short to mean anything."""
+    assert main(["recipients", "--seconds", "0"]) == 0
     printed = capsys.readouterr().out
-    assert all(case.name[:20] in printed for case in worst_cases())
+    assert "plain: 4 KB" in printed
+    assert "recipients" in printed
