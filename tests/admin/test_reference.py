@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from mailreeve_admin import reference
 from mailreeve_policyd.config import options, parse_configuration
 from mailreeve_policyd.facts import FACTS
@@ -54,10 +52,3 @@ def test_the_example_file_with_every_option_set_to_its_default_is_the_default() 
 
     assert uncommented.count("\nlisten = ") == 2
     assert parse_configuration(uncommented.encode(), Path("x")) == parse_configuration(b"", Path("x"))
-
-
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
-def test_a_link_in_the_documentation_leads_somewhere(page: Path) -> None:
-    """Every relative link of every page names a file that is there."""
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
-        assert (page.parent / target).exists(), target
