@@ -1,4 +1,4 @@
-"""The rules file that we ship, and the page that describes the language."""
+"""The rules file that we ship, and the reference of the language; its examples are test_rules_pages.py's."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver import ZoneResolver
 from mailreeve_policyd.rules import Ruleset, actions_reference, facts_reference, load_ruleset
 from mailreeve_policyd.smtp import Stage
+from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Action, Verdict
 from tests.policyd.rules_text import MIDNIGHT, SPLIT, moment, ruleset_of
 
@@ -28,6 +29,11 @@ COPIES = (("one", 1000), ("two", 1))
 def shipped() -> Ruleset:
     """The shipped rules; loading them runs their expect lines."""
     return load_ruleset(ROOT / "contrib" / "rules" / "rules", SPLIT)
+
+
+def test_check_has_nothing_to_note_on_what_we_ship(shipped: Ruleset) -> None:
+    """The first thing that an administrator reads is no list of doubts."""
+    assert shipped.notes == ()
 
 
 def judge(shipped: Ruleset, **given: Any) -> Verdict:
@@ -141,26 +147,6 @@ def test_the_page_has_the_tables_that_the_code_has() -> None:
     assert actions_reference() in page
 
 
-def examples() -> list[str]:
-    """The indented passages of the page that hold a block or a set."""
-    passages = re.findall(
-        r"(?:^    .*\n|^\n(?=    ))+", (ROOT / "docs" / "rules.md").read_text(), re.MULTILINE
-    )
-    return [passage for passage in passages if re.search(r"^    (at|set) \S", passage, re.MULTILINE)]
-
-
-@pytest.mark.parametrize("example", examples(), ids=range(len(examples())))
-def test_the_examples_of_the_page_are_right(example: str) -> None:
-    """A reader may copy them."""
-    files = {
-        "vip.txt": "bob@example.org\n",
-        "quotas.csv": "bob@example.org,500 recipients/hour\n",
-        "languages.csv": "bob@example.org,de\n",
-    }
-
-    assert isinstance(ruleset_of(example, files=files), Ruleset)
-
-
 def test_the_limits_of_the_page_are_right() -> None:
     """Each line of the reference, as a rule."""
     page = (ROOT / "docs" / "rules.md").read_text()
@@ -171,3 +157,35 @@ def test_the_limits_of_the_page_are_right() -> None:
     for line in lines:
         text = f"{table}at end-of-message {{ a: {line} }}"
         assert ruleset_of(text, files={"quotas.csv": ""}).rules
+
+
+def local(number: int, sender: str = "www-data@mx.example.org", helo: str = "localhost") -> Transaction:
+    """A message of the sendmail command, as Postfix tells a milter of it."""
+    return moment(EOM, f"1a.{number}.0", client="127.0.0.1", helo=helo, sender=sender, recipient_count=1)
+
+
+def test_a_web_form_is_held_and_its_neighbours_and_list_software_are_not(shipped: Ruleset) -> None:
+    """200 recipients in an hour; whoever speaks SMTP on this machine says another name in HELO."""
+    policy = Policy(shipped, MemoryStore(lambda: MIDNIGHT), Door.MILTER)
+    answers = [policy.decide(local(number)) for number in range(201)]
+
+    assert {answer.action for answer in answers[:200]} == {Action.ACCEPT}
+    assert (answers[200].action, answers[200].rule) == (Action.HOLD, "web-forms")
+    assert policy.decide(local(201, sender="shop@example.org")).action is Action.ACCEPT
+    assert policy.decide(local(202, helo="lists.example.org")).action is Action.ACCEPT
+
+
+def test_a_login_that_writes_to_500_strangers_in_a_day_is_held(shipped: Ruleset) -> None:
+    """The 501st waits; nobody is refused for it."""
+    clock = [MIDNIGHT]
+    policy = Policy(shipped, MemoryStore(lambda: clock[0]), Door.POLICY)
+
+    def to(number: int, login: str) -> Verdict:
+        clock[0] += 2.0
+        return policy.decide(
+            moment(instance=f"1a.{login}.{number}", login=login, recipient=f"r{number}@example.net")
+        )
+
+    answers = [to(number, "bob@example.org") for number in range(501)]
+    assert {answer.action for answer in answers[:500]} == {Action.CONTINUE}
+    assert (answers[500].action, answers[500].rule) == (Action.HOLD, "user-crowd")
