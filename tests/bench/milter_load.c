@@ -144,6 +144,17 @@ static int read_answer(struct answers *answers, const unsigned char **what, size
     return **what;
 }
 
+/* MARK may be several texts with '|' between them: one is enough. */
+static int has_mark(const unsigned char *what, size_t size) {
+    for (const char *text = mark; *text; text += *text == '|') {
+        size_t length = strcspn(text, "|");
+        if (memmem(what, size, text, length))
+            return 1;
+        text += length;
+    }
+    return 0;
+}
+
 static int is_refusal(int kind, const unsigned char *what, size_t size) {
     return kind == 'r' || (kind == 'y' && size > 1 && what[1] == '5');
 }
@@ -161,7 +172,7 @@ static int send_message(const struct script *script, struct answers *answers, in
             return -1;
         part += 4 + length;
         while ((kind = read_answer(answers, &what, &answered)) >= 0 && strchr(CHANGES, kind))
-            *is_marked |= memmem(what, answered, mark, strlen(mark)) != NULL;
+            *is_marked |= has_mark(what, answered);
         if (kind != 'c' && kind != 'O' && !(kind == 'a' && part == end)) {
             fprintf(stderr, "milter_load: answered '%c'\n", kind < 0 ? '-' : kind);
             refused += is_refusal(kind, what, answered);

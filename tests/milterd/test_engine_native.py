@@ -228,9 +228,12 @@ def test_an_mta_that_takes_long_for_a_packet_is_disconnected(
 ) -> None:
     """A byte now and then keeps nobody connected, be it the head of a packet or its rest."""
     surroundings = replace(talk.surroundings, bounds=ConnectionBounds(packet_seconds=0.02))
-    with serve(surroundings, sweep=0.005) as served, served.begin() as one:
-        with pytest.raises(ConnectionError):
-            send_octet_by_octet(one.socket, packet(Command.BODY, b"x" * 5000))
+    with (
+        serve(surroundings, sweep=0.005) as served,
+        served.begin() as one,
+        pytest.raises(ConnectionError),
+    ):
+        send_octet_by_octet(one.socket, packet(Command.BODY, b"x" * 5000))
     assert "did not send a whole packet in 0.02 seconds" in caplog.text
 
 
