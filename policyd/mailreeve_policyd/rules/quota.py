@@ -26,7 +26,11 @@ _UNIT_HINTS = {
     "emails": "write `messages`", "rcpt": "write `recipients`", "connections": "write `messages`",
 }  # fmt: skip
 
-_PERIOD_HINTS = {"week": "write `7 days`", "month": "write `31 days`", "weeks": "write `7 days`"}
+_PERIOD_HINTS = {
+    "week": "write `7 days`", "month": "write `31 days`", "weeks": "write `7 days`",
+    "s": "write `second`", "sec": "write `second`", "m": "write `minute`", "min": "write `minute`",
+    "h": "write `hour`", "hr": "write `hour`", "d": "write `day`",
+}  # fmt: skip
 
 
 def limit_of(spec: Spec) -> Limit:

@@ -270,7 +270,10 @@ def _read_each(
 
 
 def _no_domain(entry: Entry) -> Exception:
-    return entry.fail(f"{quote(entry.text)} is no domain", "write it as example.org")
+    hint = "write it as example.org"
+    if entry.text.startswith("*."):
+        hint = f'for a domain with all below it write `under "{escape(entry.text[2:], 60)}"`'
+    return entry.fail(f"{quote(entry.text)} is no domain", hint)
 
 
 def _no_network(entry: Entry) -> Exception:

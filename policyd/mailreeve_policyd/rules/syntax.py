@@ -11,20 +11,23 @@ from collections.abc import Callable
 from lark import Token, UnexpectedInput
 
 from mailreeve_policyd.rules.situation import Situation, situation_of, what_may_stand, what_stands
+from mailreeve_policyd.rules.slips import (
+    foreign_word,
+    tell_action,
+    tell_bare_text,
+    tell_comma,
+    tell_expect,
+    tell_foreign,
+    tell_name,
+    tell_number,
+    tell_set,
+)
 from mailreeve_policyd.rules.source import Mistake, Place, nearest, one_of, quote
 
 _OPERATORS = (
     *("is", "in", "has", "under", "matches", "and", "or", "if", "else", "not", "on-unknown"),
     *("spoofable", "warn", "on-unavailable", "text"),
 )
-
-_FOREIGN = (
-    ("==", "write `is`"), ("!=", "write `is not`"), ("<>", "write `is not`"), ("=~", "write `matches /.../`"),
-    ("&&", "write `and`"), ("||", "write `or`"), ("!", "write `not`"), ("=", "write `is`"),
-    ("'", 'texts stand in double quotes: "..."'), (";", "nothing ends a rule: the next name does"),
-    ("//", "a comment begins with #"),
-)  # fmt: skip
-"""What other languages write, longest first, and what this one does."""
 
 _STATEMENTS = ("set", "table", "text", "reply-language", "at", "expect")
 _SPOKEN_STATEMENTS = tuple(f"`{word}`" for word in _STATEMENTS)
@@ -170,14 +173,6 @@ def _tell_open_parenthesis(here: Situation) -> Mistake | None:
     return here.mistake(f"unexpected {what_stands(here)}: the `(` of line {here.parenthesis} is open", hint)
 
 
-def _tell_number(here: Situation) -> Mistake | None:
-    match = re.match(r"[0-9][0-9_]*[A-Za-z_]\w*", here.rest)
-    if here.kind or match is None:
-        return None
-    hint = "write all digits: 5 MB are 5000000 bytes"
-    return here.mistake(f"{quote(match.group())} is no number", hint)
-
-
 def _tell_brace(here: Situation) -> Mistake | None:
     if here.expected != {"LBRACE"}:
         return None
@@ -194,6 +189,9 @@ def _tell_outside(here: Situation) -> Mistake | None:
         return here.mistake("this `}` closes nothing", "each `at STAGE {` has one `}`")
     if re.match(r"[\w-]+[ \t]*:", here.rest):
         return here.mistake("a rule stands outside a block", "write it inside `at STAGE { ... }`")
+    if "_" in here.word and re.match(r"\w+[ \t]*=", here.rest):
+        hint = "this is no main.cf: rules stand in `at STAGE { ... }`"
+        return here.mistake(f"unexpected {quote(here.word)}", hint)
     near = nearest(here.word, _STATEMENTS)
     hint = f"did you mean `{near}`?" if near else f"here may stand {one_of(_SPOKEN_STATEMENTS)}"
     return here.mistake(f"unexpected {quote(here.word)}", hint)
@@ -221,6 +219,9 @@ def _tell_missing_colon(here: Situation) -> Mistake | None:
     if several and here.begins_line:
         name = "-".join(several.group().split())
         return here.mistake("a rule's name is one word", f"write {quote(name)}")
+    foreign = foreign_word(here.word)
+    if foreign and not here.begins_line:
+        return here.mistake(f"unexpected {quote(here.word)}", foreign)
     near = nearest(here.word, _OPERATORS)
     if near and not here.begins_line:
         return here.mistake(f"unexpected {quote(here.word)}", f"did you mean `{near}`?")
@@ -267,26 +268,18 @@ def _tell_open_pattern(here: Situation) -> Mistake | None:
     return here.mistake("a pattern stands between slashes, on one line", hint)
 
 
-def _tell_foreign(here: Situation) -> Mistake | None:
-    for written, hint in _FOREIGN:
-        if here.rest.startswith(written):
-            return here.mistake(f"unexpected {quote(written)}", hint)
-    return None
-
-
-def _tell_name_start(here: Situation) -> Mistake | None:
-    if "LABEL" not in here.expected or not re.match(r"[0-9][\w-]*[ \t]*:", here.rest):
-        return None
-    return here.mistake("a rule's name begins with a letter", None)
-
-
 _TELLERS: tuple[Callable[[Situation], Mistake | None], ...] = (
     _tell_open_block,
     _tell_end,
     _tell_bare_entry,
     _tell_open_parenthesis,
     _tell_wordings,
-    _tell_number,
+    tell_name,
+    tell_number,
+    tell_action,
+    tell_bare_text,
+    tell_set,
+    tell_expect,
     _tell_brace,
     _tell_condition_first,
     _tell_limit_parts,
@@ -304,6 +297,6 @@ _TELLERS: tuple[Callable[[Situation], Mistake | None], ...] = (
     _tell_code,
     _tell_open_text,
     _tell_open_pattern,
-    _tell_name_start,
-    _tell_foreign,
+    tell_foreign,
+    tell_comma,
 )

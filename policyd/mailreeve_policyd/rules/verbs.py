@@ -66,5 +66,6 @@ SYNONYMS: Mapping[str, str] = {
     "defer_if_permit": "defer", "quarantine": "hold", "prepend": "add-header", "header": "add-header",
     "log": "warn", "rate": "limit", "tag": "add-header", "forward": "redirect", "copy": "bcc",
     "content-filter": "filter", "mail": "notify", "alert": "notify", "tell": "notify",
+    "permit_mynetworks": "accept", "permit_sasl_authenticated": "accept",
 }  # fmt: skip
 """What other programs call it."""
