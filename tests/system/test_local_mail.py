@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,14 @@ at end-of-message {{
 """
 
 
+def local_senders() -> str:
+    """The lines that docs/recipes.md gives, for the account of the tests in the place of the web site's."""
+    page = (REPOSITORY / "docs/recipes.md").read_text()
+    site, others = re.findall(r"^    (/\^.*\n)", page, re.MULTILINE)
+    account: str = site.replace(SHOP, f"{FORM} {SHOP} {WAITING}").replace("www-shop", "root")
+    return account + str(others)
+
+
 @pytest.fixture(scope="module")
 def site(shared_work: Path, engine: Engine) -> Iterator[Site]:
     """The recipe as it is shipped, with rows for two senders, and one rule that defers.
@@ -36,10 +45,9 @@ def site(shared_work: Path, engine: Engine) -> Iterator[Site]:
         shared_work / engine,
         rules=RECIPE + RULES,
         engine=engine,
-        main={
-            "local_login_sender_maps": (f"inline:{{ {{ root = root, {ROOT}, {FORM}, {SHOP}, {WAITING} }} }}")
-        },
+        main={"local_login_sender_maps": f"regexp:{shared_work}/{engine}/local_senders"},
     )
+    (shared_work / engine / "local_senders").write_text(local_senders())
     rows = [f"{FORM},{ALLOWED} messages/hour", f"{SHOP},1000 messages/hour"]
     (site.folder / "forms.csv").write_text("".join(f"{row}\n" for row in rows))
     with site:
