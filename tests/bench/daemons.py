@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from tests.bench import auth_mail, daemons_report, isolation, peer_tree, policy_load
+from tests.bench import auth_mail, daemons_report, isolation, peer_tree, policy_load, usage
 from tests.bench.auth_fleet import Fleet
 from tests.bench.auth_servers import CHAIN
 from tests.bench.daemons_postfix import measure_postfix
-from tests.bench.daemons_report import RSPAMD, Results, Size
+from tests.bench.daemons_report import RSPAMD, Results, Size, Start
 from tests.bench.daemons_subjects import WARM_CONNECTIONS, WARM_SECONDS, Subject, start_all
 from tests.bench.usage import Footprint
 from tests.lab.work import work_folder
@@ -67,7 +67,7 @@ class Bench:
     def _size(self, subject: Subject) -> Size:
         fresh = largest(subject.footprints())
         idle = idle_octets(subject, self.options.idle)
-        start = [start_seconds(subject) for _ in range(self.options.rounds)]
+        start = [start_anew(subject) for _ in range(self.options.rounds)]
         subject.load(WARM_CONNECTIONS, WARM_SECONDS)
         return Size(fresh, idle, start)
 
@@ -93,12 +93,13 @@ def idle_octets(subject: Subject, sessions: int) -> float:
         return (sum(one.resident for one in subject.footprints()) - before) / sessions
 
 
-def start_seconds(subject: Subject) -> float:
-    """Stop it, and see how long it takes from its start until its workers serve."""
+def start_anew(subject: Subject) -> Start:
+    """Stop it, and see what it takes from its start until its workers serve."""
     subject.daemon.stop()
     begun = time.monotonic()
     subject.daemon.start()
-    return time.monotonic() - begun
+    took = time.monotonic() - begun
+    return Start(took, usage.cpu_seconds(subject.daemon.pid))
 
 
 def reload_seconds(subject: Subject) -> float:

@@ -23,17 +23,25 @@ Load = tuple[str, int, int]
 """A daemon, its workers, the connections at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What one start took, in seconds: by the clock, which other work on the machine moves, and of CPU."""
+
+    seconds: float
+    cpu_seconds: float
+
+
 @dataclass(slots=True)
 class Size:
     """What one daemon with so many workers takes; the largest of its workers counts.
 
-    `idle` is by how many octets its resident memory grows for each idle session. Seconds from its start until
-    it serves, and from SIGHUP until its last old worker has ended: one for each round.
+    `idle` is by how many octets its resident memory grows for each idle session. `starts` go until it
+    serves; `reload` is the seconds from SIGHUP until its last old worker has ended: one for each round.
     """
 
     fresh: Footprint
     idle: float
-    start: list[float]
+    starts: list[Start]
     loaded: Footprint | None = None
     reload: list[float] = field(default_factory=list)
 
@@ -75,7 +83,7 @@ def show(results: Results, absent: Mapping[str, str]) -> None:
     """Print everything."""
     console = Console(width=WIDTH, highlight=False)
     console.print(f"{os.cpu_count()} cores, client on the same machine", style="dim")
-    for table in (_loads(results), _sizes(results), _postfix(results)):
+    for table in (_loads(results), _sizes(results), _times(results), _postfix(results)):
         if table.row_count:
             console.print(table)
     for name, reason in absent.items():
@@ -89,7 +97,7 @@ def goals(results: Results) -> Iterator[Goal]:
     """What we set out to reach, as far as it was measured."""
     for name in dict.fromkeys(name for name, _ in results.sizes):
         some = [size for (here, _), size in results.sizes.items() if here == name]
-        yield Goal(f"{name}: seconds to serving", max(median(one.start) for one in some), MAX_START_SECONDS)
+        yield Goal(f"{name}: seconds to serving", max(_start(one).seconds for one in some), MAX_START_SECONDS)
         worst = max(_largest(one).resident for one in some)
         yield Goal(f"{name}: MB a worker (RSS)", worst / MILLION, MAX_WORKER_OCTETS / MILLION)
         idle = max(one.idle for one in some)
@@ -103,6 +111,10 @@ def _rate_goals(rates: Mapping[str, float]) -> Iterator[Goal]:
         if own and other in rates:
             ratio = max(own) / rates[other]
             yield Goal(f"messages a second through Postfix / {other}", ratio, wanted, at_least=True)
+
+
+def _start(size: Size) -> Start:
+    return Start(median(one.seconds for one in size.starts), median(one.cpu_seconds for one in size.starts))
 
 
 def _largest(size: Size) -> Footprint:
@@ -133,9 +145,9 @@ def _loads(results: Results) -> Table:
 
 def _sizes(results: Results) -> Table:
     table = _table(
-        "MB a worker, with its first work done and after all loads; an idle session; times",
+        "memory: MB a worker, with its first work done and after all loads; KB an idle session",
         ("daemon",),
-        ("workers", "RSS", "PSS", "private", "RSS after", "private", "KB idle", "start s", "reload s"),
+        ("workers", "RSS", "PSS", "private", "RSS after", "private after", "idle"),
     )
     for (name, workers), size in results.sizes.items():
         fresh, after = size.fresh, size.loaded
@@ -146,9 +158,21 @@ def _sizes(results: Results) -> Table:
             str(workers),
             *(format_number(one, MILLION, 1) for one in (*octets, *later)),
             format_number(size.idle, THOUSAND, 1),
-            format_number(median(size.start), 1, 2),
-            format_number(median(size.reload) if size.reload else None, 1, 2),
         )
+    return table
+
+
+def _times(results: Results) -> Table:
+    table = _table(
+        "seconds to serving, and from SIGHUP to the end of the last old worker",
+        ("daemon",),
+        ("workers", "start", "its CPU", "reload"),
+    )
+    for (name, workers), size in results.sizes.items():
+        start = _start(size)
+        reload = median(size.reload) if size.reload else None
+        seconds = (start.seconds, start.cpu_seconds, reload)
+        table.add_row(name, str(workers), *(format_number(one, 1, 2) for one in seconds))
     return table
 
 

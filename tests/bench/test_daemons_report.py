@@ -1,7 +1,7 @@
 """What `bench daemons` calls reached."""
 
 from tests.bench.auth_report import Sample
-from tests.bench.daemons_report import CHAIN_AND_POLICY, RSPAMD, Goal, Results, Size, goals
+from tests.bench.daemons_report import CHAIN_AND_POLICY, RSPAMD, Goal, Results, Size, Start, goals
 from tests.bench.usage import Footprint
 
 SMALL, LARGE = Footprint(40_000_000, 20_000_000, 10_000_000), Footprint(61_000_000, 50_000_000, 45_000_000)
@@ -15,8 +15,10 @@ def test_the_worst_figure_of_a_daemon_counts() -> None:
     """A worker that grew under load, and the number of workers that starts slowly, are what is judged."""
     results = Results(
         sizes={
-            ("policyd", 1): Size(SMALL, 9_000, [0.4], LARGE, [0.2]),
-            ("policyd", 2): Size(SMALL, 400, [0.5, 1.2, 1.3], SMALL, [0.2]),
+            ("policyd", 1): Size(SMALL, 9_000, [Start(0.4, 0.3)], LARGE, [0.2]),
+            ("policyd", 2): Size(
+                SMALL, 400, [Start(0.5, 0.3), Start(1.2, 0.3), Start(1.3, 0.3)], SMALL, [0.2]
+            ),
         }
     )
 
@@ -29,7 +31,9 @@ def test_the_worst_figure_of_a_daemon_counts() -> None:
 
 def test_a_start_is_the_median_of_its_rounds() -> None:
     """One slow round among three is the machine's."""
-    results = Results(sizes={("policyd", 1): Size(SMALL, 0, [0.4, 5.0, 0.5])})
+    results = Results(
+        sizes={("policyd", 1): Size(SMALL, 0, [Start(0.4, 0.3), Start(5.0, 0.3), Start(0.5, 0.3)])}
+    )
 
     assert reached(results)["policyd: seconds to serving"]
 

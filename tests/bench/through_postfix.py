@@ -28,6 +28,7 @@ FIRST_PORT = 2500  # the network is our own
 MEMORY = Path("/dev/shm")  # noqa: S108 - where Postfix's fsync costs nothing, which is not what we measure
 PROBE = "bob@example.org"  # who has a mailbox
 SEND_SECONDS = 300
+WARM_MESSAGES = 4 * CONNECTIONS  # Postfix starts a process for each connection at first
 AT_RCPT = "smtpd_recipient_restrictions"
 
 
@@ -130,6 +131,7 @@ def measure_services(
     with _folder() as folder, BenchPostfix(folder, services) as postfix:
         for number, service in enumerate(services):
             _probe(postfix, number, service, mail[0])
+            postfix.send_mail(number, mail[0], auth_mail.RECIPIENT, min(messages, WARM_MESSAGES))
         for _ in range(rounds):
             for number, service in enumerate(services):
                 yield case, service.name, _sample(postfix, number, service, mail[0], messages)
