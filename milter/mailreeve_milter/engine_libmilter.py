@@ -36,10 +36,10 @@ from mailreeve_milter.answers import (
     format_reply_text,
 )
 from mailreeve_milter.conversation import Conversation
+from mailreeve_milter.failure import log_failure, log_unrecorded
 from mailreeve_milter.libmilter_context import Connection, Context, ContextMacros
 from mailreeve_milter.session import WANTED_MACROS, Macros
 from mailreeve_milter.surroundings import Surroundings
-from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.escape import decode_wire, escape, escape_ascii
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.worker import WorkerContext
@@ -290,19 +290,13 @@ def carry_out(context: Context, connection: Connection, outcome: Outcome) -> int
 def fail(context: Context, error: Exception) -> int:
     """The door's answer to a bug, or to an MTA that breaks the protocol: log it, defer what is under way."""
     queue_id = escape(ContextMacros(context).get("i") or "no queue id")
-    extra = {"queue_id": queue_id}
-    if isinstance(error, ProtocolError):
-        log.warning("%s: the MTA breaks the milter protocol: %s", queue_id, error, extra=extra)
-    else:
-        log.error(
-            "%s: an error inside the milter, its mail is deferred", queue_id, exc_info=error, extra=extra
-        )
+    log_failure(queue_id, error)
     try:
         connection: Connection = context.getpriv()
         connection.conversation.fail()
         return give_answer(context, FAILED)
-    except Exception:
-        log.exception("%s: the error could not be recorded", queue_id, extra=extra)
+    except Exception as unrecorded:  # noqa: BLE001 -- logged here
+        log_unrecorded(queue_id, unrecorded)
         return int(Milter.TEMPFAIL)
 
 

@@ -9,12 +9,12 @@ whoever hosts this to run where that harms nobody.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar, TypeVarTuple
 
 from mailreeve_milter.answers import Response
 from mailreeve_milter.conversation import Conversation
+from mailreeve_milter.failure import log_failure, log_unrecorded
 from mailreeve_milter.outcome_packets import CONTINUE_PACKET, FAILED_PACKET, format_outcome, format_response
 from mailreeve_milter.protocol import PacketReader
 from mailreeve_milter.protocol_words import (
@@ -43,8 +43,6 @@ from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.resolver import NotAtHandError
 from mailreeve_policyd.smtp import Stage
-
-log = logging.getLogger(__name__)
 
 VerbT = TypeVar("VerbT")
 ArgumentTs = TypeVarTuple("ArgumentTs")
@@ -262,17 +260,11 @@ class Exchange:
 
     def _fail(self, error: Exception) -> None:
         queue_id = escape(self._macros.get("i") or "no queue id")
-        extra = {"queue_id": queue_id}
-        if isinstance(error, ProtocolError):
-            log.warning("%s: the MTA breaks the milter protocol: %s", queue_id, error, extra=extra)
-        else:
-            log.error(
-                "%s: an error inside the milter, its mail is deferred", queue_id, exc_info=error, extra=extra
-            )
+        log_failure(queue_id, error)
         try:
             self._conversation.fail()
-        except Exception:
-            log.exception("%s: the error could not be recorded", queue_id, extra=extra)
+        except Exception as unrecorded:  # noqa: BLE001 -- logged here
+            log_unrecorded(queue_id, unrecorded)
 
     _STEPS: ClassVar[Mapping[type[Event], Callable[[Exchange, Any], Job | None]]] = {
         Negotiate: _negotiate,
