@@ -20,9 +20,7 @@ from mailreeve_policyd.errors import ConfigError
 EX_CONFIG = 78
 """sysexits.h: something was found in an unconfigured or misconfigured state."""
 
-ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="The configuration file.", show_default=str(DEFAULT_FILE))
-]
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 
 app = typer.Typer(
     name="mailreeve",

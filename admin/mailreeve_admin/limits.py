@@ -215,7 +215,10 @@ def _working(config: Path) -> Iterator[Office]:
         typer.echo(f"the limit store is away, nothing can be asked or ordered: {error}", err=True)
         raise typer.Exit(EX_TEMPFAIL) from error
     except OSError as error:
-        typer.echo(f"it is done, but the record cannot be written: {error.strerror or error}", err=True)
+        place = f" ({error.filename})" if error.filename else ""
+        typer.echo(
+            f"it is done, but the record cannot be written: {error.strerror or error}{place}", err=True
+        )
         raise typer.Exit(EX_TEMPFAIL) from error
 
 

@@ -112,7 +112,7 @@ def test_a_language_that_is_asked_in_redis_may_wait_too() -> None:
     """Wherever what it is asked by is known; while it is away all have the default."""
     text = (
         'table languages = redis "languages"\nreply-language = languages[sasl_username] or "en"\n'
-        + "at helo { a: reject }\nat mail { b: reject }\n"
+        "at helo { a: reject }\nat mail { b: reject }\n"
     )
     rules = rules_with(text, Outside(live=Server(away={"languages"})))
 
