@@ -28,7 +28,7 @@ def write_files(folder: Path, rules: str, configuration: str = CONFIGURATION) ->
     "rule",
     [
         'at end-of-message {\n    tag: add-header "SUBJECT: hello"\n}',
-        'at end-of-message { tag: limit 5 messages/hour per client_address else add-header "Subject: hello" }',
+        'at end-of-message {\n tag: limit 5 messages/day per client_address else add-header "Subject: hi"\n}',
     ],
     ids=["a rule", "a limit's else"],
 )
