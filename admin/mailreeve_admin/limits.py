@@ -1,6 +1,6 @@
 """`mailreeve limits`: who has used what, and what an administrator orders while mail flows.
 
-Only the commands and their words; the work is limits_desk.py's.
+Only the commands and their options; the work is limits_desk.py's, the wording limits_words.py's.
 """
 
 from __future__ import annotations
@@ -8,28 +8,35 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from mailreeve_admin.limits_desk import Office, Row, Standing, at_office
+from mailreeve_admin.limits_desk import Office, at_office
 from mailreeve_admin.limits_keys import (
     Account,
     WrongWordError,
     account_for,
     accounts_of,
     only_shape,
-    shown_key,
+)
+from mailreeve_admin.limits_words import (
+    blocks_object,
+    format_order,
+    format_row,
+    format_standing,
+    order_object,
+    row_object,
+    standing_object,
 )
 from mailreeve_policyd.config import DEFAULT_FILE
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.limits_admin import Order, OrderKind
-from mailreeve_policyd.rules.templates import spoken
 
 EX_USAGE = 64
 """sysexits.h: the command was used incorrectly."""
@@ -75,12 +82,12 @@ def show(
         standings = office.standings(accounts_of(office.ruleset, key, _facts(per)))
         blocks = _blocks_of(office, [each.account for each in standings])
     if as_json:
-        _print_json({"limits": [_standing_json(each) for each in standings], **_blocks_json(blocks)})
+        _print_json({"limits": [standing_object(each) for each in standings], **blocks_object(blocks)})
         return
     for block in blocks:
-        typer.echo(f"BLOCKED: {_order_text(block)}")
+        typer.echo(f"BLOCKED: {format_order(block)}")
     for standing in standings:
-        typer.echo(_standing_text(standing))
+        typer.echo(format_standing(standing))
 
 
 @app.command("top")
@@ -95,12 +102,12 @@ def top(
     with _working(config) as office:
         rows = office.top(rule or None, count)
     if as_json:
-        _print_json([_row_json(row) for row in rows])
+        _print_json([row_object(row) for row in rows])
     elif not rows:
         typer.echo("nobody has used half of a limit")
     else:
         for row in rows:
-            typer.echo(_row_text(row))
+            typer.echo(format_row(row))
 
 
 @app.command("reset")
@@ -118,7 +125,7 @@ def reset(
         accounts = _accounts(office, key, per, rule)
         before = office.reset(accounts, reason)
     if as_json:
-        _print_json([_standing_json(each) for each in before])
+        _print_json([standing_object(each) for each in before])
         return
     for each in before:
         typer.echo(f"{each.account.rule}: {each.used} of {each.maximum} {each.account.counts} freed")
@@ -154,7 +161,7 @@ def unoverride(
     with _working(config) as office:
         orders = office.withdraw(OrderKind.OVERRIDE, _accounts(office, key, per, rule), escape(key))
     for order in orders:
-        typer.echo(f"taken back: {_order_text(order)}")
+        typer.echo(f"taken back: {format_order(order)}")
 
 
 @app.command("block")
@@ -187,7 +194,7 @@ def unblock(key: KeyArgument, config: ConfigOption = DEFAULT_FILE, per: PerOptio
         accounts = accounts_of(office.ruleset, key, _facts(per))
         orders = office.withdraw(OrderKind.BLOCK, accounts, escape(key))
     for order in orders:
-        typer.echo(f"taken back: {_order_text(order)}")
+        typer.echo(f"taken back: {format_order(order)}")
 
 
 @app.command("list")
@@ -260,102 +267,13 @@ def _moment(text: str) -> float:
     return moment
 
 
-def _said(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat(sep=" ", timespec="minutes")
-
-
-def _standing_text(standing: Standing) -> str:
-    account = standing.account
-    observed = " (observe)" if account.observed else ""
-    text = f"{account.rule}{observed}: {standing.used} of {standing.maximum} {account.counts}"
-    text += f" per {', '.join(account.per)}"
-    if standing.is_full and standing.maximum and standing.frees is not None:
-        text += f"; FULL, the next fits in {spoken(standing.frees)}"
-    if standing.empty is not None:
-        text += f"; all is free in {spoken(standing.empty)}"
-    if standing.override is not None:
-        text += f"\n  {_order_text(standing.override)}"
-    return text
-
-
-def _row_text(row: Row) -> str:
-    blocked = "  BLOCKED" if row.is_blocked else ""
-    share = f"{row.share:.0%}"
-    key = f"{row.key} ({', '.join(row.per)})"
-    return f"{share:>5}  {row.used} of {row.maximum} {row.counts}  {row.rule}  {key}{blocked}"
-
-
-def _order_text(order: Order) -> str:
-    what = f"{order.kind.value} {shown_key(order.per, order.values)} ({', '.join(order.per)})"
-    if order.kind is OrderKind.OVERRIDE:
-        what += f" {order.rule}: {order.maximum} {order.counts}"
-    until = f" until {_said(order.until)}" if order.until is not None else ""
-    reason = f": {escape(order.reason)}" if order.reason else ""
-    return f"{what}{until}, by {escape(order.by)} at {_said(order.at)}{reason}"
-
-
 def _print_orders(orders: Sequence[Order], *, as_json: bool) -> None:
     if as_json:
-        _print_json([_order_json(order) for order in orders])
+        _print_json([order_object(order) for order in orders])
         return
     for order in orders:
-        typer.echo(_order_text(order))
+        typer.echo(format_order(order))
 
 
 def _print_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2))
-
-
-def _standing_json(standing: Standing) -> Mapping[str, Any]:
-    account = standing.account
-    return {
-        "rule": account.rule,
-        "per": account.per,
-        "key": shown_key(account.per, account.charge.values),
-        "counts": account.counts,
-        "observed": account.observed,
-        "used": standing.used,
-        "maximum": standing.maximum,
-        "frees_in_seconds": _seconds(standing.frees),
-        "empty_in_seconds": _seconds(standing.empty),
-        "override": _order_json(standing.override) if standing.override else None,
-    }
-
-
-def _seconds(time: timedelta | None) -> int | None:
-    return None if time is None else -(-time // timedelta(seconds=1))
-
-
-def _blocks_json(blocks: Sequence[Order]) -> Mapping[str, Any]:
-    return {"blocks": [_order_json(each) for each in blocks]}
-
-
-def _row_json(row: Row) -> Mapping[str, Any]:
-    return {
-        "rule": row.rule,
-        "per": row.per,
-        "key": row.key,
-        "used": row.used,
-        "maximum": row.maximum,
-        "counts": row.counts,
-        "blocked": row.is_blocked,
-    }
-
-
-def _order_json(order: Order) -> Mapping[str, Any]:
-    return {
-        "kind": order.kind.value,
-        "per": order.per,
-        "key": shown_key(order.per, order.values),
-        "rule": order.rule,
-        "maximum": order.maximum,
-        "counts": order.counts,
-        "until": None if order.until is None else _utc(order.until),
-        "by": order.by,
-        "at": _utc(order.at),
-        "reason": order.reason,
-    }
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
