@@ -1,6 +1,7 @@
 """`bench daemons` through a real Postfix: our two daemons beside the chain that they replace, and rspamd.
 
-All filters verify the same message; the policy servers, ours and postfwd, count the client's messages.
+All filters verify the same message; the policy servers, ours and postfwd, count the client's messages. Our
+filter stands there without policyd, too, as rspamd counts nothing; the goals are for both daemons together.
 """
 
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from tests.bench import auth_mail
 from tests.bench.auth_fleet import Fleet
 from tests.bench.auth_report import NO_FILTER, OURS, Sample
 from tests.bench.auth_servers import CHAIN
-from tests.bench.daemons_report import CHAIN_AND_POLICY, RSPAMD
+from tests.bench.daemons_report import AND_POLICYD, CHAIN_AND_POLICY, RSPAMD
 from tests.bench.policy_servers import POSTFWD, Ours, Postfwd
 from tests.bench.through_postfix import Service, measure_services
 
@@ -34,7 +35,8 @@ def _services(fleet: Fleet, workers: int, stack: ExitStack) -> Iterator[Service]
     yield Service(NO_FILTER)
     for name, one in running.items():
         if name.startswith(OURS):
-            yield Service(f"{name} + policyd", [one], policyd)
+            yield Service(f"{name}{AND_POLICYD}", [one], policyd)
+            yield Service(name, [one])
     if RSPAMD in running:
         yield Service(RSPAMD, [running[RSPAMD]])
     if not all(name in running for name in CHAIN):
