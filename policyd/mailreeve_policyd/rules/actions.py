@@ -183,11 +183,13 @@ def _address(compiling: _Compiling) -> str:
 
 
 def _add_header(compiling: _Compiling) -> Note:
-    text = compiling.written('write `add-header "X-Policy: {client_address}"`')
+    right = 'write `add-header "X-Policy: {client_address}"`'
+    text = compiling.written(right)
     match = _FIELD.match(text.text)
     if match is None:
-        right = 'write `add-header "X-Policy: {client_address}"`'
         raise Mistake(text.at, "this text is no header field: a name, a colon, a value", right)
+    if "{" in match.group(1):
+        raise Mistake(text.at, "the name of a header field stands in the rules file itself", right)
     _check_may_be_added(text, match.group(1))
     template = compile_template(text, compiling.scope, compiling.replies, match.end())
     return Note(compiling.rule, compiling.scope.stage, Verb.ADD_HEADER, template, match.group(1))
