@@ -11,6 +11,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 MAX_JITTER = 0.25
 """Of each wait, on top of it."""
+
+HOUR_SECONDS = 3600.0
 
 MAX_WAIT_SECONDS = 3600.0
 """Between two tries, however often the wait was doubled."""
@@ -67,6 +70,8 @@ class Patience:
     tries: int = 5
     retry_seconds: float = 30.0
     queue_size: int = 1000
+    most_an_hour: int | None = None
+    """To one addressee, who may be a person; None for a program, which is told of everything."""
 
     def wait(self, tried: int, chance: float) -> float:
         """Seconds until the next try after so many; `chance` is from 0 to 1."""
@@ -133,6 +138,8 @@ class Courier:
         self._numbers = 0
         self._tally = _Tally()
         self._has_said_full = False
+        self._hour_ends = 0.0
+        self._in_hour: Counter[str] = Counter()
         self._thread: threading.Thread | None = None
         self._closing_until: float | None = None
 
@@ -143,10 +150,32 @@ class Courier:
             return
         with self._changed:
             for addressee in addressees:
-                self._add(event, addressee)
+                if self._has_had_enough(addressee):
+                    self._tally.dropped += 1
+                else:
+                    self._add(event, addressee)
             if self._thread is None:
                 self._start()
             self._changed.notify()
+
+    def _has_had_enough(self, addressee: str) -> bool:
+        """Count one more notice in this hour; the first that is too much is logged."""
+        most = self._patience.most_an_hour
+        if most is None:
+            return False
+        now = self._clock()
+        if now >= self._hour_ends:
+            self._hour_ends = now + HOUR_SECONDS
+            self._in_hour.clear()
+        self._in_hour[addressee] += 1
+        if self._in_hour[addressee] == most + 1:
+            log.warning(
+                "%s has had %d notices by %s in an hour (notices.most_an_hour): further ones are dropped",
+                escape(addressee),
+                most,
+                self._target.name,
+            )
+        return self._in_hour[addressee] > most
 
     def _add(self, event: NoticeEvent, addressee: str) -> None:
         if len(self._errands) >= self._patience.queue_size:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -92,7 +93,11 @@ def open_office(configuration: Configuration, daemon: Literal["policyd", "milter
     """
     notices = configuration.settings.notices
     patience = Patience(notices.tries, notices.retry_seconds, notices.queue_size)
-    couriers = [Courier(target, patience) for target in open_targets(configuration)]
+    with_people = replace(patience, most_an_hour=notices.most_an_hour)
+    couriers = [
+        Courier(target, with_people if target.name == "mail" else patience)
+        for target in open_targets(configuration)
+    ]
     return NoticeOffice(Reporter(daemon, host_name()), couriers)
 
 

@@ -811,6 +811,18 @@ class Notices(_Section, frozen=True):
             ),
         ),
     ] = 1000
+    most_an_hour: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description=(
+                "Notices that a worker mails to one person in an hour, so that a crowd of strangers, each "
+                "over a limit of its own, fills no mailbox. More are dropped, logged once and counted; "
+                "the record has them all."
+            ),
+        ),
+    ] = 100
 
 
 class Audit(_Section, frozen=True):

@@ -149,6 +149,24 @@ def test_a_full_queue_drops_and_says_so_once(caplog: pytest.LogCaptureFixture) -
     assert courier.counters() == NoticeCounters("mail", 0, 3, 0, 3, 0)
 
 
+def test_nobody_gets_more_than_so_many_in_an_hour(caplog: pytest.LogCaptureFixture) -> None:
+    """A crowd fills no mailbox: what is beyond is dropped, counted and logged once, until the next hour."""
+    now = [0.0]
+    desk = Desk()
+    courier = Courier(desk, Patience(most_an_hour=2), clock=lambda: now[0])
+    for _ in range(5):
+        courier.post(event())
+    wait_until(settled(courier), "the first two are sent")
+    assert courier.counters() == NoticeCounters("mail", 0, 2, 0, 3, 0)
+    assert caplog.text.count("notices.most_an_hour") == 1
+
+    now[0] = 3600.0
+    courier.post(event())
+    wait_until(settled(courier), "the sixth is sent")
+    finish(courier)
+    assert courier.counters() == NoticeCounters("mail", 0, 3, 0, 3, 0)
+
+
 def test_at_the_end_what_waits_is_tried_once_more() -> None:
     """One that would wait for an hour is tried now, and not after that."""
     desk = Desk([LATER, LATER, LATER])
