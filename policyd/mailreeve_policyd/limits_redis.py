@@ -105,6 +105,14 @@ class OneServer:
             answers += [error] * (len(requests) - len(answers))
         return answers
 
+    def abandon(self) -> None:
+        """Close the connections that nobody uses.
+
+        Other threads may be within a request, and redis-py does not expect that somebody closes a connection
+        under it: theirs end with the request.
+        """
+        self.client.connection_pool.disconnect(inuse_connections=False)
+
     def close(self) -> None:
         """See ScriptServer."""
         self.client.connection_pool.disconnect()

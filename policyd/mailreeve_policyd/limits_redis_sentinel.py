@@ -82,7 +82,7 @@ class SentinelServer:
         with self._lock:
             if self._current is server:
                 self._current = None
-        server.close()
+        server.abandon()
 
     def _find(self) -> OneServer:
         if not self._lock.acquire(timeout=self._timeout):

@@ -310,3 +310,19 @@ def test_the_documented_acl_is_enough(work: Path) -> None:
 def test_the_script_lies_beside_the_code() -> None:
     """It is found as part of the package, so a wheel without it would fail here."""
     assert files("mailreeve_policyd").joinpath("limits.lua").is_file()
+
+
+def test_a_server_is_abandoned_without_cutting_who_uses_it(redis_server: Redis) -> None:
+    """A connection that another thread has taken stays; one that lies idle is closed."""
+    server = OneServer(redis.Redis.from_url(redis_server.unix_url))
+    pool = server.client.connection_pool
+    taken, idle = pool.get_connection(), pool.get_connection()
+    pool.release(idle)
+
+    server.abandon()
+
+    assert not idle.is_connected
+    taken.send_packed_command([b"PING\r\n"])
+    assert taken.read_response() == b"PONG"
+    pool.release(taken)
+    server.close()
