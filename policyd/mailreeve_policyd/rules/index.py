@@ -15,7 +15,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from mailreeve_policyd.facts import Fact, FactType, FactValue
-from mailreeve_policyd.rules.comparisons import ancestors
+from mailreeve_policyd.rules.membership import ancestors
 from mailreeve_policyd.rules.networks import parse_network
 from mailreeve_policyd.rules.nodes import (
     AllOf,
