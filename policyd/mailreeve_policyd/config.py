@@ -1,7 +1,7 @@
 """mailreeve.toml to a `Configuration`: read, checked, frozen.
 
 Reading says where a mistake is, what it is and what would be right (ConfigError); nothing is guessed.
-The options themselves are described in settings.py. Opens no socket and asks no network.
+The options themselves are described in the room settings. Opens no socket and asks no network.
 """
 
 from __future__ import annotations
