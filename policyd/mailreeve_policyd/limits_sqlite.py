@@ -33,6 +33,7 @@ from mailreeve_policyd.limits_sqlite_file import (
     Sweep,
     open_file,
 )
+from mailreeve_policyd.limits_sqlite_rows import Known
 from mailreeve_policyd.limits_window import MICROSECONDS, microseconds
 
 PRIMARY_CODE = 0xFF
@@ -91,6 +92,7 @@ class SqliteStore:
                 for drop in ("DELETE FROM counter WHERE key = ?", "DELETE FROM member WHERE key = ?"):
                     connection.executemany(drop, [(key,) for key in keys])
                 connection.execute("COMMIT")
+                process.known.forget()
             except (sqlite3.Error, OSError) as error:
                 process.close()
                 raise StoreError(f"{self._path}: {error}") from error
@@ -146,7 +148,8 @@ class SqliteStore:
             connection = self._begin(process)
             calls = process.take()
             now = microseconds(self._clock())
-            batch = Batch(connection, now, self._remember)
+            process.known.check(connection)
+            batch = Batch(connection, now, self._remember, process.known)
             counted = sum(call.answer(batch) for call in calls)
             batch.write()
             process.sweep.after_charges(connection, now, counted)
@@ -210,6 +213,7 @@ class _Process:
     lock: threading.Lock = field(default_factory=threading.Lock)
     waiting: deque[_Call] = field(default_factory=deque)
     sweep: Sweep = field(default_factory=Sweep)
+    known: Known = field(default_factory=Known)
     opened: sqlite3.Connection | None = None
 
     def open(self, path: Path) -> sqlite3.Connection:
@@ -221,6 +225,7 @@ class _Process:
     def close(self) -> None:
         """Roll back what is under way. Harmless when nothing is open."""
         opened, self.opened = self.opened, None
+        self.known = Known()
         if opened is not None:
             with suppress(sqlite3.Error):
                 opened.close()

@@ -1,50 +1,80 @@
 """What one write transaction of the embedded store reads and writes: rows to windows, windows to rows.
 
-Knows how counters, members and marks lie in the file, and that several calls share a transaction: each
-counter is read once and written once, however many calls count under it. Knows no file and no lock.
+Knows that several calls share a transaction: each counter is read once and written once, however many calls
+count under it. Knows no file and no lock. limits_judge.judge says what a call comes to; the usual one, of
+which nothing is exceeded and nothing known by its mark, is counted without asking it, and to the same result.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
-from struct import Struct
+from collections.abc import Sequence
+from datetime import timedelta
 
-from mailreeve_policyd.limits import KEY_OCTETS, SUBJECT_OCTETS, Charge, Unit, Usage
+from mailreeve_policyd.limits import BUCKETS_PER_PERIOD, SUBJECT_OCTETS, Charge, Unit, Usage
 from mailreeve_policyd.limits_judge import CountedWindow, judge
+from mailreeve_policyd.limits_sqlite_rows import (
+    MARK,
+    NO_COUNTER,
+    Counter,
+    Known,
+    counter_of,
+    pack_counted,
+    unpack_buckets,
+    unpack_counted,
+)
 from mailreeve_policyd.limits_window import (
+    MAX_UNITS,
     MICROSECONDS,
-    NO_BUCKETS,
     Buckets,
+    bucket_of,
+    leaves_at,
     period_seconds,
 )
 
-MARK = b"m"
-"""Between subject and mark in the name of a mark's row, which is longer than any counter's."""
-
-_COUNTED = Struct(f"<{KEY_OCTETS - SUBJECT_OCTETS}sq")
+_READ = "SELECT content FROM counter WHERE key = ?"
+# in its place where it is there: INSERT OR REPLACE would take it out of its page and put it in again
+_WRITE = (
+    "INSERT INTO counter VALUES (?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET ends = excluded.ends, content = excluded.content"
+)
+_WRITE_NEW = "INSERT OR IGNORE INTO counter VALUES (?, ?, ?)"
 
 
 class Batch:
-    """One write transaction; `now` is its moment and `remember` the time of a mark, in microseconds."""
+    """One write transaction; `now` is its moment and `remember` the time of a mark, in microseconds.
 
-    def __init__(self, connection: sqlite3.Connection, now: int, remember: int) -> None:
+    `known` is what the process knows of the file's rows.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, now: int, remember: int, known: Known | None = None
+    ) -> None:
+        known = known or Known()
         self.connection = connection
         self.now = now
         self._remember = remember
-        self._buckets: dict[bytes, Buckets] = {}
+        self._cursor = connection.cursor()
+        self._counters = known.counters
+        self._known_marks = known.marks
         self._ends: dict[bytes, int] = {}
-        self._marks: dict[tuple[bytes, bytes], _Mark] = {}
+        """Of the counters that are to be written."""
+        self._marks: dict[bytes, _Mark] = {}
+        self._new_mark = (now + remember).to_bytes(8, "little", signed=True)
+        self._moments: dict[timedelta, tuple[int, int]] = {}
 
     def charge(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         """LimitStore.charge, seeing the calls before it. What it counts is in the file after `write`."""
+        return self._count(charges) or self.charge_judged(charges)
+
+    def charge_judged(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
+        """`charge` for any call, the usual one among them."""
         judgement = judge(charges, self.now, self._window_of, self._is_marked)
         if not judgement.refused:
             for window in judgement.windows.values():
                 window.write()
             for key, mark in judgement.marks:
-                self._marks[key[:SUBJECT_OCTETS], mark].add(key)
+                self._mark(key, mark).add(key)
         return judgement.usages
 
     def usage(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
@@ -53,21 +83,71 @@ class Batch:
 
     def write(self) -> None:
         """Write what the calls came to."""
-        rows = [(key, ends, pack_buckets(self._buckets[key])) for key, ends in self._ends.items()]
-        rows += [mark.row() for mark in self._marks.values() if mark.has_grown]
-        self.connection.executemany("INSERT OR REPLACE INTO counter VALUES (?, ?, ?)", rows)
+        rows = [(key, ends, self._counters[key].packed) for key, ends in self._ends.items()]
+        for name, mark in self._marks.items():
+            if mark.has_grown:
+                self._known_marks[name] = packed = pack_counted(mark.counted)
+                rows.append((name, max(mark.counted.values()), packed))
+        self._cursor.executemany(_WRITE, rows)
+
+    # -- the usual call --------------------------------------------------------------------------------
+
+    def _count(self, charges: Sequence[Charge]) -> tuple[Usage, ...] | None:
+        """Charge counters of different keys, none exceeded and none marked; None if it is another call."""
+        grown: dict[bytes, tuple[Counter, int]] = {}
+        marks: dict[bytes, bytes] = {}
+        usages = []
+        for charge in charges:
+            limit, key, amount = charge.limit, charge.key, charge.amount
+            current, ends = self._moments.get(limit.period) or self._moment(charge)
+            counter = self._counters.get(key) or self._read_counter(key)
+            if counter.newest != current or counter.oldest < current - BUCKETS_PER_PERIOD:
+                counter = counter.within(current)
+            used = counter.held + amount
+            if limit.unit is Unit.DISTINCT or amount < 1 or used > limit.maximum or used > MAX_UNITS:
+                return None
+            grown[key] = counter.with_units(current, amount), ends
+            usages.append(Usage(used, limit.maximum, False, None, False, amount))
+            if charge.mark is not None:
+                name = key[:SUBJECT_OCTETS] + MARK + charge.mark
+                marks[name] = marks.get(name, b"") + key[SUBJECT_OCTETS:] + self._new_mark
+        if len(grown) < len(charges) or not self._leave_marks(marks):
+            return None
+        for key, (counter, ends) in grown.items():
+            self._counters[key] = counter
+            self._ends[key] = ends
+        return tuple(usages)
+
+    def _leave_marks(self, marks: dict[bytes, bytes]) -> bool:
+        """Leave all of these marks, or none if there is one of them."""
+        for name in marks:
+            if name in self._known_marks or name in self._marks:
+                return False
+        ends, left = self.now + self._remember, []
+        for name, packed in marks.items():
+            if not self._cursor.execute(_WRITE_NEW, (name, ends, packed)).rowcount:
+                self._cursor.executemany("DELETE FROM counter WHERE key = ?", left)
+                return False
+            left.append((name,))
+        self._known_marks.update(marks)
+        return True
+
+    def _moment(self, charge: Charge) -> tuple[int, int]:
+        """The bucket of now for such a period, and when that leaves the window."""
+        period = period_seconds(charge.limit)
+        current = bucket_of(self.now, period)
+        found = self._moments[charge.limit.period] = current, leaves_at(current, period)
+        return found
+
+    # -- any call ----------------------------------------------------------------------------------------
 
     def buckets(self, key: bytes) -> Buckets:
         """A counter, as the file or a call before has it."""
-        found = self._buckets.get(key)
-        if found is None:
-            packed = self._content(key)
-            found = self._buckets[key] = unpack_buckets(packed) if packed is not None else NO_BUCKETS
-        return found
+        return (self._counters.get(key) or self._read_counter(key)).buckets
 
     def set_buckets(self, key: bytes, buckets: Buckets, ends: int) -> None:
         """A counter, as it is to be written."""
-        self._buckets[key] = buckets
+        self._counters[key] = counter_of(buckets)
         self._ends[key] = ends
 
     def _window_of(self, charge: Charge) -> _Counter | _Members:
@@ -77,16 +157,21 @@ class Batch:
         return self._mark(key, mark).holds(key)
 
     def _mark(self, key: bytes, mark: bytes) -> _Mark:
-        subject = key[:SUBJECT_OCTETS]
-        found = self._marks.get((subject, mark))
+        name = key[:SUBJECT_OCTETS] + MARK + mark
+        found = self._marks.get(name)
         if found is None:
-            name = subject + MARK + mark
-            packed = self._content(name) or b""
-            found = self._marks[subject, mark] = _Mark(name, packed, self.now, self._remember)
+            packed = self._known_marks.get(name) or self._read(name) or b""
+            found = self._marks[name] = _Mark(packed, self.now, self._remember)
         return found
 
-    def _content(self, key: bytes) -> bytes | None:
-        row = self.connection.execute("SELECT content FROM counter WHERE key = ?", (key,)).fetchone()
+    def _read_counter(self, key: bytes) -> Counter:
+        packed = self._read(key)
+        found = NO_COUNTER if packed is None else counter_of(unpack_buckets(packed))
+        self._counters[key] = found
+        return found
+
+    def _read(self, key: bytes) -> bytes | None:
+        row = self._cursor.execute(_READ, (key,)).fetchone()
         if row is None:
             return None
         (content,) = row
@@ -102,25 +187,21 @@ class _Mark:
     write pages is most of what a charge costs.
     """
 
-    __slots__ = ("_counted", "_name", "_new_ends", "has_grown")
+    __slots__ = ("_new_ends", "counted", "has_grown")
 
-    def __init__(self, name: bytes, packed: bytes, now: int, remember: int) -> None:
-        self._name = name
+    def __init__(self, packed: bytes, now: int, remember: int) -> None:
         self._new_ends = now + remember
         # what ends later than a whole time from now was written before the clock was set back
         latest = now + 2 * remember
-        self._counted = {key: ends for key, ends in unpack_counted(packed) if now < ends <= latest}
+        self.counted = {key: ends for key, ends in unpack_counted(packed) if now < ends <= latest}
         self.has_grown = False
 
     def holds(self, key: bytes) -> bool:
-        return key[SUBJECT_OCTETS:] in self._counted
+        return key[SUBJECT_OCTETS:] in self.counted
 
     def add(self, key: bytes) -> None:
-        self._counted[key[SUBJECT_OCTETS:]] = self._new_ends
+        self.counted[key[SUBJECT_OCTETS:]] = self._new_ends
         self.has_grown = True
-
-    def row(self) -> tuple[bytes, int, bytes]:
-        return self._name, max(self._counted.values()), pack_counted(self._counted)
 
 
 class _Counter(CountedWindow):
@@ -207,46 +288,3 @@ def _member(charge: Charge) -> bytes:
     if charge.member is None:
         raise ValueError(f"rule {charge.rule}: a distinct limit without a member")
     return charge.member
-
-
-def pack_counted(counted: Mapping[bytes, int]) -> bytes:
-    """What a mark was counted under: the end of each key and its moment (8 bytes)."""
-    return b"".join(_COUNTED.pack(key, ends) for key, ends in counted.items())
-
-
-def unpack_counted(packed: bytes) -> Iterator[tuple[bytes, int]]:
-    """What `pack_counted` packed.
-
-    Raises:
-        sqlite3.DatabaseError: the file is damaged.
-    """
-    if len(packed) % _COUNTED.size:
-        raise sqlite3.DatabaseError(f"a mark of {len(packed)} bytes")
-    return _COUNTED.iter_unpack(packed)
-
-
-_NEWEST = Struct("<q")
-
-
-@lru_cache(maxsize=128)
-def _units(count: int) -> Struct:
-    return Struct(f"<{count}Q")
-
-
-def pack_buckets(buckets: Buckets) -> bytes:
-    """A counter as bytes: the newest bucket (8), the age of each (1), the units of each (8)."""
-    units = buckets.units
-    return _NEWEST.pack(buckets.newest) + buckets.ages + _units(len(units)).pack(*units)
-
-
-def unpack_buckets(packed: bytes) -> Buckets:
-    """What `pack_buckets` packed.
-
-    Raises:
-        sqlite3.DatabaseError: the file is damaged.
-    """
-    count, rest = divmod(len(packed) - 8, 9)
-    if count < 1 or rest:
-        raise sqlite3.DatabaseError(f"a counter of {len(packed)} bytes")
-    (newest,) = _NEWEST.unpack_from(packed)
-    return Buckets(newest, packed[8 : 8 + count], _units(count).unpack_from(packed, 8 + count))

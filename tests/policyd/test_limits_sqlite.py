@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.limits_sqlite import SqliteStore
-from mailreeve_policyd.limits_sqlite_batch import pack_buckets, unpack_buckets
-from mailreeve_policyd.limits_window import Buckets
 from tests.policyd.hammer import answers, go, start, used
 from tests.policyd.limit_stores import SECOND, HandClock, charge_of, fresh_key, messages
 
@@ -151,19 +147,15 @@ def test_a_live_key_takes_less_than_200_bytes(file: Path) -> None:
     assert file.stat().st_size / len(keys) < 200
 
 
-buckets = st.dictionaries(st.integers(0, 60), st.integers(1, 2**53), min_size=1).map(
-    lambda units: Buckets(10**11, bytes(sorted(units, reverse=True)), tuple(units.values()))
-)
+def test_what_a_process_remembers_gives_way_to_what_another_wrote(file: Path) -> None:
+    """Two that take turns under one key, and one that forgets it, all count on from each other."""
+    charge, clock = charge_of(messages(9)), HandClock()
+    first, second = (SqliteStore(file, clock) for _ in range(2))  # each with a connection of its own
 
+    taken = [store.charge([charge])[0].used for store in (first, first, second, first, second, second)]
+    second.forget([charge.key])
+    anew = [store.charge([charge])[0].used for store in (second, first)]
 
-@given(buckets)
-def test_packing_buckets_loses_nothing(packed: Buckets) -> None:
-    """Any counter reads back as it was written."""
-    assert unpack_buckets(pack_buckets(packed)) == packed
-
-
-@given(st.binary(max_size=200))
-def test_any_bytes_unpack_or_are_damage(raw: bytes) -> None:
-    """A damaged counter raises what the store turns into an outage, and nothing else."""
-    with suppress(sqlite3.DatabaseError):
-        assert all(isinstance(units, int) for _, units in unpack_buckets(raw).pairs)
+    first.close()
+    second.close()
+    assert (taken, anew) == ([1, 2, 3, 4, 5, 6], [1, 2])

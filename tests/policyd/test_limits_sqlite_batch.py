@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailreeve_policyd.limits import Charge
-from mailreeve_policyd.limits_sqlite_batch import Batch, pack_counted, unpack_counted
-from mailreeve_policyd.limits_sqlite_file import open_file
+from mailreeve_policyd.limits_sqlite_batch import Batch
+from mailreeve_policyd.limits_sqlite_file import SCHEMA, open_file
+from mailreeve_policyd.limits_sqlite_rows import Known, unpack_counted
 from tests.policyd.limit_stores import SECOND, charge_of, distinct, messages
 
 NOW = 1_700_000_000 * SECOND
@@ -132,14 +133,52 @@ def test_a_damaged_end_of_a_member_is_an_error_of_the_file(connection: sqlite3.C
         Batch(connection, NOW, REMEMBER).charge([charge])
 
 
-@given(st.dictionaries(st.binary(min_size=8, max_size=8), st.integers(0, 2**62), max_size=10))
-def test_packing_a_mark_loses_nothing(counted: dict[bytes, int]) -> None:
-    """Any mark reads back as it was written."""
-    assert dict(unpack_counted(pack_counted(counted))) == counted
+KEYS = [b"subject1" + tail * 8 for tail in (b"x", b"y")] + [b"subject2" + b"x" * 8]
+
+counted = st.builds(
+    charge_of,
+    st.builds(messages, st.integers(0, 9), st.sampled_from([1, 60])),
+    st.sampled_from(KEYS),
+    st.integers(0, 4),
+    mark=st.sampled_from([None, "one", "two"]),
+    refuses=st.booleans(),
+)
+member = st.builds(
+    charge_of, st.just(distinct(2)), st.just(b"subject1" + b"d" * 8), value=st.sampled_from("abc")
+)
+calls = st.lists(st.one_of(counted, counted, counted, member), min_size=1, max_size=3)
+transactions = st.tuples(st.integers(-SECOND, 70 * SECOND), st.lists(calls, min_size=1, max_size=4))
 
 
-@given(st.binary(max_size=100))
-def test_any_bytes_unpack_or_are_damage(raw: bytes) -> None:
-    """Nothing but a damaged file is raised."""
-    with suppress(sqlite3.DatabaseError):
-        assert all(len(key) == 8 for key, _ in unpack_counted(raw))
+@settings(max_examples=150)
+@given(st.lists(transactions, min_size=1, max_size=8))
+def test_the_usual_call_comes_to_what_is_judged(steps: list[tuple[int, list[list[Charge]]]]) -> None:
+    """Whatever calls follow each other: the same answers and the same rows as when each is judged."""
+    now, known = NOW, Known()
+    with closing(in_memory()) as short, closing(in_memory()) as judged:
+        for passed, asked in steps:
+            now += passed
+            first, second = Batch(short, now, 90 * SECOND, known), Batch(judged, now, 90 * SECOND)
+            for charges in asked:
+                answers, expected = first.charge(charges), second.charge_judged(charges)
+                assert answers == expected
+                assert [each.added for each in answers] == [each.added for each in expected]
+            first.write()
+            second.write()
+            assert rows(short) == rows(judged)
+
+
+def in_memory() -> sqlite3.Connection:
+    """A file's tables without the file."""
+    opened = sqlite3.connect(":memory:", isolation_level=None)
+    opened.executescript(SCHEMA)
+    return opened
+
+
+def rows(connection: sqlite3.Connection) -> dict[bytes, object]:
+    """All counters and marks; what a mark was counted under has no order."""
+    found = connection.execute("SELECT key, ends, content FROM counter").fetchall()
+    return {
+        key: (ends, content if len(key) == len(KEYS[0]) else dict(unpack_counted(content)))
+        for key, ends, content in found
+    }
