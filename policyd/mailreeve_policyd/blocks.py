@@ -9,8 +9,9 @@ the one before is over. So the memory is one session and one message. Knows no w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import lru_cache
 
+import msgspec
 from msgspec.structs import replace
 
 from mailreeve_policyd.smtp import Mailbox, Stage
@@ -23,22 +24,17 @@ Gather = Callable[[Transaction, frozenset[str]], Evidence]
 """Looks up the named evidence (spf, spf_helo, iprev) of a transaction. Never raises for DNS trouble."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Client:
-    """One SMTP session, as far as a request tells: an address and a port."""
-
-    address: IPAddress
-    port: int
+_Client = tuple[IPAddress, int]
+"""One SMTP session, as far as a request tells: an address and a port."""
 
 
-@dataclass(slots=True)
-class _Message:
+class _Message(msgspec.Struct, gc=False):
     """The message that is under way: what was decided for it, and what was found out about it."""
 
     instance: str
-    decided: set[Stage]
+    decided: frozenset[Stage]
     refusal: Verdict | None = None
-    evidence: Evidence = field(default_factory=Evidence)
+    evidence: Evidence = Evidence()
     gathered: frozenset[str] = frozenset()
 
 
@@ -48,7 +44,7 @@ class Blocks:
     def __init__(self, decides: frozenset[Stage]) -> None:
         self._decides = decides
         self._client: _Client | None = None
-        self._session_decided: set[Stage] = set()
+        self._session_decided: frozenset[Stage] = frozenset()
         self._mail_decided_for: tuple[Mailbox | None] | None = None
         self._message: _Message | None = None
 
@@ -56,10 +52,8 @@ class Blocks:
         """Take note of a request; the blocks to run for it, in order. None if nothing is to be decided."""
         self._notice_session(transaction)
         self._notice_message(transaction)
-        if transaction.stage is not Stage.RCPT:
-            return self._ours((transaction.stage,))
         decided = self._message.decided if self._message else self._session_decided
-        return self._ours((*(stage for stage in _EARLY if stage not in decided), Stage.RCPT))
+        return _to_run(transaction.stage, self._decides, decided)
 
     @property
     def refusal(self) -> Verdict | None:
@@ -73,12 +67,12 @@ class Blocks:
         recipient they run again, or their limits would never count this message.
         """
         if transaction.stage in (Stage.CONNECT, Stage.HELO):
-            self._session_decided.add(transaction.stage)
+            self._session_decided |= {transaction.stage}
         elif transaction.stage is Stage.MAIL:
             self._remember_mail(transaction, verdict)
         elif self._message and transaction.stage is Stage.RCPT:
             if not verdict.action.refuses:
-                self._message.decided.update(stages)
+                self._message.decided = self._message.decided.union(stages)
             elif verdict.stage in _EARLY:
                 self._message.refusal = verdict
 
@@ -93,18 +87,15 @@ class Blocks:
             message.gathered |= missing
         return replace(transaction, evidence=message.evidence) if message.gathered else transaction
 
-    def _ours(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-        return tuple(stage for stage in stages if stage in self._decides)
-
     def _notice_session(self, transaction: Transaction) -> None:
         """Without a port (Postfix before 3.0) two sessions look alike: every request may be a new one."""
         session = transaction.session
         client = None
         if session.client_address and session.client_port:
-            client = _Client(session.client_address, session.client_port)
+            client = session.client_address, session.client_port
         if client is None or client != self._client or transaction.stage is Stage.CONNECT:
             self._client = client
-            self._session_decided = set()
+            self._session_decided = frozenset()
             self._mail_decided_for = None
 
     def _notice_message(self, transaction: Transaction) -> None:
@@ -112,14 +103,24 @@ class Blocks:
         if instance is None:
             self._message = None
         elif self._message is None or self._message.instance != instance:
-            self._message = _Message(instance, self._session_decided | self._decided_at_mail(transaction))
+            decided = self._session_decided
+            if self._is_decided_at_mail(transaction):
+                decided |= {Stage.MAIL}
+            self._message = _Message(instance, decided)
             self._mail_decided_for = None
 
-    def _decided_at_mail(self, transaction: Transaction) -> set[Stage]:
+    def _is_decided_at_mail(self, transaction: Transaction) -> bool:
         """Was this message's MAIL asked about, when it had no instance yet (smtpd_delay_reject = no)?"""
-        sender = (transaction.envelope.reverse_path,) if transaction.envelope else None
-        return {Stage.MAIL} if sender and sender == self._mail_decided_for else set()
+        sender, envelope = self._mail_decided_for, transaction.envelope
+        return sender is not None and envelope is not None and sender == (envelope.reverse_path,)
 
     def _remember_mail(self, transaction: Transaction, verdict: Verdict) -> None:
         if transaction.envelope and not verdict.action.refuses:
             self._mail_decided_for = (transaction.envelope.reverse_path,)
+
+
+@lru_cache(maxsize=1024)  # a few for each daemon, as there are few stages
+def _to_run(stage: Stage, decides: frozenset[Stage], decided: frozenset[Stage]) -> tuple[Stage, ...]:
+    """Of the blocks that we decide: the stage's own, at RCPT with the earlier ones that did not run yet."""
+    early = [each for each in _EARLY if each not in decided] if stage is Stage.RCPT else []
+    return tuple(each for each in (*early, stage) if each in decides)

@@ -136,7 +136,23 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
     @property
     def charges(self) -> tuple[Charge, ...]:
         """One charge for all blocks: what the store is asked."""
-        return tuple(pending.charge for block in self.blocks for pending in block.pending)
+        return tuple([pending.charge for block in self.blocks for pending in block.pending])
+
+    @property
+    def counts(self) -> bool:
+        """Is there a limit at all?"""
+        for block in self.blocks:  # noqa: SIM110 -- any() with a generator costs twice as much
+            if block.pending:
+                return True
+        return False
+
+    @property
+    def may_refuse(self) -> bool:
+        """Does a rule below the limits refuse?"""
+        for block in self.blocks:  # noqa: SIM110 -- as above
+            if block.decision is not None and block.decision.action.refuses:
+                return True
+        return False
 
 
 class Outcome(Enum):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from operator import attrgetter
 
 import msgspec
@@ -80,10 +81,10 @@ class Policy:
         for place, (transaction, stages) in enumerate(questions):
             try:
                 judgement = self._ruleset.judge(transaction, _in_order(stages, transaction), self._on_unknown)
-                if judgement.charges and not _may_refuse(judgement):
-                    counting[place] = judgement
-                    continue
-                if judgement.charges:
+                if judgement.counts:
+                    if not judgement.may_refuse:
+                        counting[place] = judgement
+                        continue
                     self._charge_each(questions, counting, answers)
                 answers[place] = self._finish(self._settle(transaction, judgement))
             except Exception as error:  # noqa: BLE001 -- the door tells whose it is
@@ -139,7 +140,7 @@ class Policy:
         if not charges:
             return settle(transaction, judgement, ())
         try:
-            if _may_refuse(judgement):
+            if judgement.may_refuse:
                 # A reject below limits: nothing may be counted, unless a limit above lets the mail in.
                 looked = [_not_counted(usage) for usage in self._store.usage(charges)]
                 settled = settle(transaction, judgement, looked)
@@ -158,16 +159,13 @@ def _not_counted(usage: Usage) -> Usage:
 _NOT_ANSWERED = RuntimeError("a question without an answer")
 
 
-def _may_refuse(judgement: Judgement) -> bool:
-    """Does a rule below the limits refuse?"""
-    return any(block.decision and block.decision.action.refuses for block in judgement.blocks)
+def _in_order(stages: Iterable[Stage] | None, transaction: Transaction) -> tuple[Stage, ...]:
+    return (transaction.stage,) if stages is None else _sorted(tuple(stages))
 
 
-_POSITION = attrgetter("position")
-
-
-def _in_order(stages: Iterable[Stage] | None, transaction: Transaction) -> list[Stage]:
-    return [transaction.stage] if stages is None else sorted(stages, key=_POSITION)
+@lru_cache(maxsize=256)  # of a few combinations of blocks, asked at every request
+def _sorted(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    return tuple(sorted(stages, key=attrgetter("position")))
 
 
 def _with_usage(step: Step, verdict: Verdict) -> Step:

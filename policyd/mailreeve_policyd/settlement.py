@@ -58,16 +58,17 @@ class _Block(msgspec.Struct, frozen=True, gc=False):
 def settle(transaction: Transaction, judgement: Judgement, usages: Sequence[Usage]) -> Settled:
     """The verdict by a judgement and the answers to its charges, in their order."""
     blocks = _blocks(judgement, usages)
-    longest = _longest_wait(blocks)
     decisions: list[Decision] = []
     remarks: list[Remark] = []
     for block in blocks:
         decision = block.judged.decision
         if block.exceeded:
+            longest = _longest_wait(blocks)
             refusal = _blocked(block) or _refusal(transaction, block, longest)
             decision = refusal or _decision(transaction, block)
-        if block.exceeded or block.judged.remarks:
             remarks += _remarks(transaction, block, longest)
+        elif block.judged.remarks:
+            remarks += [remark for _, remark in block.judged.remarks]
         if decision is not None and decision.action.refuses:
             return Settled(_verdict(transaction, judgement, usages, decision), tuple(remarks))
         if decision is not None:
@@ -77,11 +78,20 @@ def settle(transaction: Transaction, judgement: Judgement, usages: Sequence[Usag
 
 
 def _blocks(judgement: Judgement, usages: Sequence[Usage]) -> list[_Block]:
+    if not _has_exceeded(usages):  # nearly always
+        return [_Block(block, ()) for block in judgement.blocks]
     answers = iter(usages)
     return [
         _Block(block, [(each, usage) for each in block.pending if (usage := next(answers)).exceeded])
         for block in judgement.blocks
     ]
+
+
+def _has_exceeded(usages: Sequence[Usage]) -> bool:
+    for usage in usages:  # noqa: SIM110 -- any() with a generator costs twice as much
+        if usage.exceeded:
+            return True
+    return False
 
 
 def _longest_wait(blocks: Sequence[_Block]) -> timedelta | None:
@@ -155,6 +165,8 @@ def _strongest(transaction: Transaction, decisions: Sequence[Decision]) -> Decis
     A discard or hold of an earlier stage has no later chance to be said. An earlier accept or permit
     ended its own block and says nothing of this stage: a permit for MAIL must not permit a recipient.
     """
+    if not decisions:
+        return None
     for action in _LETTING:
         for decision in decisions:
             if decision.action is action:

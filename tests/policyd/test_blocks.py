@@ -69,6 +69,19 @@ def test_what_was_asked_at_connect_and_helo_is_not_asked_again_in_that_session()
         assert decide(blocks, moment(Stage.RCPT, instance)) == (Stage.MAIL, Stage.RCPT)
 
 
+def test_what_one_daemon_decides_is_no_matter_of_another() -> None:
+    """Which blocks a request runs is found once for each stage, daemon and past, and never mixed up."""
+    rcpt_alone, no_helo = frozenset({Stage.RCPT}), ALL - {Stage.HELO}
+    past = {ALL: EARLY_AND_RCPT, rcpt_alone: (Stage.RCPT,), no_helo: (Stage.CONNECT, Stage.MAIL, Stage.RCPT)}
+
+    for _ in range(2):
+        for decides, stages in past.items():
+            blocks = Blocks(decides)
+            assert decide(blocks, moment(Stage.RCPT, "1")) == stages
+            assert decide(blocks, moment(Stage.RCPT, "1")) == (Stage.RCPT,)
+    assert decide(Blocks(rcpt_alone), moment(Stage.DATA, "1")) == ()
+
+
 def test_another_port_is_another_session() -> None:
     """Postfix serves one client after another with one policy connection."""
     blocks = Blocks(ALL)

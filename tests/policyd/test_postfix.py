@@ -156,6 +156,15 @@ def test_octets_that_are_no_utf8_stay_distinct() -> None:
     assert len(set(values)) == 3
 
 
+def _with_attributes(count: int) -> bytes:
+    return b"".join([b"request=smtpd_access_policy\n", *(b"a%d=b\n" % n for n in range(1, count)), b"\n"])
+
+
+def test_as_many_attributes_as_the_bound_allows_are_taken() -> None:
+    """The bound itself is within it."""
+    assert len(parse_attributes(_with_attributes(200)[:-2])) == 200
+
+
 @pytest.mark.parametrize(
     ("octets", "problem"),
     [
@@ -166,7 +175,8 @@ def test_octets_that_are_no_utf8_stay_distinct() -> None:
         (b"request=other\n\n", "not a request for smtpd_access_policy: other"),
         (b"protocol_state=RCPT\n\n", "not a request for smtpd_access_policy: none"),
         (b"request=smtpd_access_policy\r\nsender=\r\n\r\n\n", "no attribute"),
-        (b"request=smtpd_access_policy\n" + b"a=b\n" * 300 + b"\n", "attributes"),
+        (b"request=smtpd_access_policy\n" + b"a=b\n" * 300 + b"\n", "more than 200 attributes"),
+        (_with_attributes(201), "more than 200 attributes"),
         (b"request=smtpd_access_policy\nsender=" + b"a" * 9000 + b"\n\n", "line of more than"),
         (b"a=b\n" * 20_000, "octets"),
         (b"a" * 70_000, "octets"),

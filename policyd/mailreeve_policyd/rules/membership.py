@@ -214,7 +214,11 @@ def _under_one_of(fact: Fact, domains: frozenset[str]) -> Test:
 def ancestors(value: FactValue) -> tuple[str, ...]:
     """A domain and all above it, at most 127; none of what is no domain."""
     try:
-        labels = parse_domain(str(value)).split(".")
+        domain: str = parse_domain(str(value))
     except ProtocolError:
         return ()
-    return tuple(".".join(labels[start:]) for start in range(len(labels)))
+    found = []
+    while domain:
+        found.append(domain)
+        domain = domain.partition(".")[2]
+    return tuple(found)

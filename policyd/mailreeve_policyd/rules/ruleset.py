@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 from msgspec.structs import replace
 
 from mailreeve_policyd.errors import StoreError
@@ -86,13 +87,11 @@ class Named:
     size: int | None
 
 
-@dataclass(slots=True)
-class _Tally:
+class _Tally(msgspec.Struct, gc=False):
     """What a block's rules have come to so far."""
 
-    pending: list[Pending] = field(default_factory=list)
-    remarks: list[tuple[int, Remark]] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
+    pending: list[Pending] = []
+    remarks: list[tuple[int, Remark]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +149,15 @@ class Ruleset:
     def judge(self, transaction: Transaction, stages: Iterable[Stage], on_unknown: OnUnknown) -> Judgement:
         """What the rules of these stages say, in the order given, before any limit is asked."""
         unknown: list[str] = []
-        blocks = tuple(
+        blocks = [
             self._block(transaction, stage, on_unknown, unknown) for stage in stages if stage in self.blocks
-        )
-        return Judgement(blocks, tuple(dict.fromkeys(unknown)))
+        ]
+        return Judgement(tuple(blocks), tuple(dict.fromkeys(unknown)) if unknown else ())
 
     def _block(
         self, transaction: Transaction, stage: Stage, on_unknown: OnUnknown, unknown: list[str]
     ) -> BlockJudgement:
-        tally = _Tally(unknown=unknown)
+        tally = _Tally()
         decision = None
         rules = self.blocks[stage]
         for position in self.indexes[stage].candidates(transaction):
