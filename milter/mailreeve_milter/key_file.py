@@ -21,6 +21,7 @@ from mailreeve_milter.dkim.crypto import (
     load_private_key,
 )
 from mailreeve_policyd.errors import ConfigError
+from mailreeve_policyd.regular_file import open_regular
 
 MAX_KEY_FILE_OCTETS = 65_536
 """An RSA key of 16384 bits in PEM form has 12,500: more is another file."""
@@ -80,12 +81,8 @@ class _KeyFile:
 
     def _read(self) -> bytes:
         try:
-            # a pipe in the file's place must not make the daemon wait for somebody to write
-            with os.fdopen(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-                found = os.fstat(stream.fileno())
-                if not stat.S_ISREG(found.st_mode):
-                    raise self._error(f"{self._path} is no regular file", "name the file of the key")
-                check_access(self._path, found, self._where)
+            with open_regular(self._path) as stream:
+                check_access(self._path, os.fstat(stream.fileno()), self._where)
                 return stream.read(MAX_KEY_FILE_OCTETS)
         except OSError as error:
             raise self._error(

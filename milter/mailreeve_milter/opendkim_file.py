@@ -8,13 +8,13 @@ patterns in which `*` stands for any characters.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.escape import decode_wire, escape
+from mailreeve_policyd.regular_file import open_regular
 
 AUTHOR = "%"
 """Stands for the author's domain, in names of keys, domains, paths and identities."""
@@ -62,10 +62,8 @@ def read_table(told: str, folder: Path) -> TableFile:
     has_patterns = bool(colon) and kind == "refile"
     path = (folder / (name if colon and kind in ("file", "refile") else told)).absolute()
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+        with open_regular(path) as stream:
             status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ConfigError(str(path), "", "is no regular file", "name the table's file")
             octets = stream.read(MAX_TABLE_OCTETS + 1)
     except OSError as error:
         hint = "the daemon's user must be able to read OpenDKIM's tables"

@@ -25,6 +25,7 @@ from mailreeve_policyd.config_signing import signing_conflicts
 from mailreeve_policyd.errors import ConfigError, ProtocolError
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.listen import Address, parse_listen
+from mailreeve_policyd.regular_file import open_regular
 from mailreeve_policyd.settings import Settings
 from mailreeve_policyd.sink_syslog import parse_syslog_address
 from mailreeve_policyd.smtp import Stage, parse_domain
@@ -94,7 +95,7 @@ def load_configuration(path: Path) -> Configuration:
             or it holds a password, and others than its owner and group can read it.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             raw, mode = file.read(MAX_FILE_BYTES + 1), os.fstat(file.fileno()).st_mode
     except OSError as error:
         raise ConfigError(str(path), "", f"cannot be read: {error.strerror}") from error

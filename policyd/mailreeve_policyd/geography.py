@@ -16,6 +16,7 @@ import maxminddb
 
 from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.errors import ConfigError
+from mailreeve_policyd.regular_file import open_regular
 from mailreeve_policyd.transaction import IPAddress
 from mailreeve_policyd.watched_files import WatchedFiles, stamp_of
 
@@ -84,7 +85,7 @@ class Places(Generic[AnswerT]):
 
 def _open_reader(path: Path, file: str, option: str) -> maxminddb.Reader:
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             raw = stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         hint = "a file in MaxMind's format, such as GeoLite2-Country.mmdb of geoipupdate"

@@ -26,6 +26,7 @@ from mailreeve_policyd.notices_mark import SECRET_FILE, NoticeMarks, SecretFile
 from mailreeve_policyd.notices_text import Templates, read_templates
 from mailreeve_policyd.places import may
 from mailreeve_policyd.policy import Policy
+from mailreeve_policyd.regular_file import open_regular
 from mailreeve_policyd.rules.networks import NetworkSet
 from mailreeve_policyd.rules.sets import lines_of, normal_mailbox
 from mailreeve_policyd.smtp import parse_domain
@@ -226,7 +227,7 @@ def _webhook_secret(configuration: Configuration) -> bytes:
 
 def _read_bounded(configuration: Configuration, place: str, path: Path, most: int) -> bytes:
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             raw = stream.read(most + 1)
     except OSError as error:
         problem = f"{path} cannot be read: {error.strerror}"

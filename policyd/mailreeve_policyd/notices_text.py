@@ -17,6 +17,7 @@ from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.escape import cut, escape
 from mailreeve_policyd.notice import NoticeKind
 from mailreeve_policyd.notices_event import TEST, NoticeEvent
+from mailreeve_policyd.regular_file import open_regular
 
 MAX_FILE_OCTETS = 16_384
 """A page of text."""
@@ -176,7 +177,7 @@ def read_templates(folder: Path, where: tuple[str, str]) -> Templates:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             raw = stream.read(MAX_FILE_OCTETS + 1)
         text = raw.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -5,6 +5,7 @@ Knows the settings and what is wrong with them. Connects to nothing; redis_acces
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from mailreeve_policyd.redis_access import (
     parse_redis_url,
     parse_server,
 )
+from mailreeve_policyd.regular_file import open_regular
 from mailreeve_policyd.settings import Limits
 
 MAX_PASSWORD_OCTETS = 4096
@@ -137,11 +139,11 @@ def _are_authorities(files: TlsFiles) -> bool:
 def _read_password(file: str, path: Path) -> str:
     place = "limits.redis_password_file"
     try:
-        found = path.stat()
-        if found.st_mode & stat.S_IRWXO:
-            mode = f"{stat.S_IMODE(found.st_mode):04o}"
-            raise ConfigError(file, place, f"others can read {path} (mode {mode})", f"chmod 0600 {path}")
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
+            found = os.fstat(stream.fileno())
+            if found.st_mode & stat.S_IRWXO:
+                mode = f"{stat.S_IMODE(found.st_mode):04o}"
+                raise ConfigError(file, place, f"others can read {path} (mode {mode})", f"chmod 0600 {path}")
             first = stream.read(MAX_PASSWORD_OCTETS).split(b"\n", 1)[0].rstrip(b"\r").decode()
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "it is not UTF-8"

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from mailreeve_policyd.regular_file import open_regular
+
 FILE_MODE = 0o640
 """The record names people: its owner writes it, its group may read it."""
 
@@ -64,7 +66,8 @@ class FileSink:
         if self._descriptor is not None and self._named() == self._inode:
             return self._descriptor
         self._close()
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        # non-blocking: mail does not wait for the reader of a pipe that stands in the file's place
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(self._path, flags, FILE_MODE)
         status = os.fstat(descriptor)
         self._descriptor, self._inode = descriptor, (status.st_dev, status.st_ino)
@@ -89,7 +92,7 @@ class FileSink:
 def _is_torn(path: str) -> bool:
     """Does the file end in the middle of a line? Not asked at every line: it costs as much as writing one."""
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(Path(path)) as file:
             file.seek(-1, os.SEEK_END)
             return file.read(1) != b"\n"
     except OSError:  # it is empty, or not ours to read: then nothing is known of it

@@ -6,7 +6,7 @@ import os
 import resource
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, get_args
@@ -453,6 +453,35 @@ def test_a_line_that_a_dead_process_left_unfinished_is_ended(
 
     assert path.read_bytes() == found
     sink.reopen()
+
+
+def test_a_pipe_in_the_files_place_is_never_waited_for(tmp_path: Path) -> None:
+    """Neither for somebody to read it nor for room in it: mail goes on, and what is read is recorded."""
+    path = tmp_path / "audit.jsonl"
+    os.mkfifo(path)
+    sink = FileSink(path)
+    with pytest.raises(OSError, match="No such device"):
+        sink.write(b"1\n")
+
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    sink.write(b"2\n")
+    assert os.read(reader, 10) == b"2\n"
+    fill(path)
+    with pytest.raises(BlockingIOError):
+        sink.write(b"3\n")
+    os.close(reader)
+    with pytest.raises(BrokenPipeError):
+        sink.write(b"4\n")
+    sink.reopen()
+
+
+def fill(pipe: Path) -> None:
+    """Leave no room in a pipe."""
+    writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.close(writer)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.escape import escape
+from mailreeve_policyd.regular_file import open_regular
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def read_text(path: Path, shown: str, limit: int) -> str:
         ConfigError: it cannot be read, is too large, or is not UTF-8 (with line and column).
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             _warn_if_anyone_writes(file.fileno(), shown)
             raw = file.read(limit + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
