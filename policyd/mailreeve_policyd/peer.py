@@ -6,13 +6,13 @@ Knows how requests are cut, and how long a client may take; knows no selector an
 from __future__ import annotations
 
 import logging
-import selectors
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from mailreeve_policyd.errors import ProtocolError
+from mailreeve_policyd.poller import READ, WRITE
 from mailreeve_policyd.postfix import RequestParser
 from mailreeve_policyd.question import Question
 
@@ -44,7 +44,8 @@ class Bounds:
 class Peer(Generic[ConnectionT]):
     """A connection. `question` is what it asks now: nothing more is read until that is answered.
 
-    `watched` is for whoever waits for it: what of its socket (selectors.EVENT_READ, EVENT_WRITE).
+    `watched` is for whoever waits for it: what of its socket (poller.READ, WRITE).
+    `descriptor` is the socket's, as long as that is open.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class Peer(Generic[ConnectionT]):
         "_parser",
         "_since",
         "_unsent",
+        "descriptor",
         "question",
         "socket",
         "watched",
@@ -66,6 +68,7 @@ class Peer(Generic[ConnectionT]):
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a client's machine may vanish
         self.socket = accepted
+        self.descriptor = accepted.fileno()
         self.question: Question[ConnectionT] | None = None
         self.watched = 0
         self._connection = connection
@@ -78,7 +81,7 @@ class Peer(Generic[ConnectionT]):
     @property
     def wants(self) -> int:
         """What it waits for, when it asks nothing."""
-        return selectors.EVENT_WRITE if self._unsent else selectors.EVENT_READ
+        return WRITE if self._unsent else READ
 
     def hear(self, now: float) -> bool:
         """Its socket is ready. False if the connection is over."""
@@ -103,6 +106,8 @@ class Peer(Generic[ConnectionT]):
         """Set `question` to the next one, or None. False if the connection is over."""
         if self._unsent:
             return True
+        if self._parser.is_between_requests:
+            return not self._has_ended
         try:
             attributes = self._parser.next_request()
         except ProtocolError as error:

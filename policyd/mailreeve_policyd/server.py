@@ -9,7 +9,6 @@ tries again and at last does its default_action.
 from __future__ import annotations
 
 import logging
-import selectors
 import socket
 import time
 from collections import deque
@@ -17,9 +16,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar, cast
+from math import inf
+from typing import Generic, TypeVar
 
 from mailreeve_policyd.peer import Bounds, Peer
+from mailreeve_policyd.poller import READ, open_poller
 from mailreeve_policyd.question import Answerer
 from mailreeve_policyd.relief import Relief
 from mailreeve_policyd.threads import NoThreadError, Threads
@@ -79,20 +80,21 @@ class PolicyServer(Generic[ConnectionT]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._answerer = answerer
-        self._listeners = tuple(listeners)
+        self._listeners = {listener.fileno(): listener for listener in listeners}
         self._max_connections = max_connections
         self._bounds = bounds
         self._pause_seconds = pause_seconds
         self._clock = clock
-        self._selector = selectors.DefaultSelector()
-        self._peers: set[Peer[ConnectionT]] = set()
+        self._poller = open_poller()
+        self._peers: dict[int, Peer[ConnectionT]] = {}
+        """By their descriptors."""
         self._asking: deque[Peer[ConnectionT]] = deque()
         self._is_alone = is_alone
         self._has_yielded = False
         self._is_accepting = False
         self._accept_at = 0.0
         self._sweep_at = clock() + self._sweep_seconds
-        self._said_full_at = float("-inf")
+        self._said_full_at = -inf
         self._is_retiring = False
         self._is_draining = False
         self._posted: deque[Callable[[], None]] = deque()
@@ -104,13 +106,13 @@ class PolicyServer(Generic[ConnectionT]):
         """Accept and answer, until `retire` was called and the last connection has ended."""
         for one in (self._wake.inner, self._wake.outer):
             one.setblocking(False)
-        self._selector.register(self._wake.inner, selectors.EVENT_READ)
+        self._poller.register(self._wake.inner.fileno(), READ)
         try:
             self._relief.run()
         finally:
-            for peer in self._peers:
+            for peer in self._peers.values():
                 peer.socket.close()
-            self._selector.close()
+            self._poller.close()
             self._wake.inner.close()
             self._wake.outer.close()
 
@@ -180,26 +182,27 @@ class PolicyServer(Generic[ConnectionT]):
         """Wait until there is something, unless questions wait for their turn, and take note of it."""
         now = self._clock()
         self._mind_listeners(now)
-        ready = self._selector.select(0 if self._asking else self._seconds_to_wait(now))
+        ready = self._poller.poll(0 if self._asking else self._seconds_to_wait(now))
         now = self._clock()
-        for key, _ in ready:
-            if isinstance(key.data, Peer):
-                self._hear(key.data, now)
-            elif key.fileobj is self._wake.inner:
+        for descriptor, _ in ready:
+            peer = self._peers.get(descriptor)
+            if peer is not None:
+                self._hear(peer, now)
+            elif descriptor in self._listeners:
+                self._accept_some(self._listeners[descriptor], now)
+            else:
                 with suppress(BlockingIOError):
                     self._wake.inner.recv(4096)
-            else:
-                self._accept_some(cast(socket.socket, key.fileobj), now)  # as it was registered
         while self._posted:
             self._posted.popleft()()
         if now >= self._sweep_at:
             self._sweep(now)
 
     def _seconds_to_wait(self, now: float) -> float | None:
-        times = [self._sweep_at] if self._peers else []
+        until = self._sweep_at if self._peers else inf
         if not self._is_accepting and not self._is_draining and not self._is_full:
-            times.append(self._accept_at)
-        return max(0.0, min(times) - now) if times else None
+            until = min(until, self._accept_at)
+        return None if until == inf else max(0.0, until - now)
 
     def _hear(self, peer: Peer[ConnectionT], now: float) -> None:
         """It has sent something, or takes what it was sent."""
@@ -221,11 +224,11 @@ class PolicyServer(Generic[ConnectionT]):
 
     def _watch(self, peer: Peer[ConnectionT], wanted: int) -> None:
         if not peer.watched:
-            self._selector.register(peer.socket, wanted, peer)
+            self._poller.register(peer.descriptor, wanted)
         elif wanted:
-            self._selector.modify(peer.socket, wanted, peer)
+            self._poller.modify(peer.descriptor, wanted)
         else:
-            self._selector.unregister(peer.socket)
+            self._poller.unregister(peer.descriptor)
         peer.watched = wanted
 
     # -- connections ----------------------------------------------------------------------------------
@@ -240,15 +243,15 @@ class PolicyServer(Generic[ConnectionT]):
 
     def _mind_listeners(self, now: float) -> None:
         """Accept while there is a place."""
-        wanted = not (self._is_draining or self._is_full or now < self._accept_at)
+        wanted = now >= self._accept_at and not self._is_draining and not self._is_full
         if wanted == self._is_accepting:
             return
         self._is_accepting = wanted
-        for listener in self._listeners:
+        for descriptor in self._listeners:
             if wanted:
-                self._selector.register(listener, selectors.EVENT_READ)
+                self._poller.register(descriptor, READ)
             else:
-                self._selector.unregister(listener)
+                self._poller.unregister(descriptor)
         if self._is_full and now - self._said_full_at >= SAY_AGAIN_SECONDS:
             self._said_full_at = now
             log.warning(
@@ -278,20 +281,19 @@ class PolicyServer(Generic[ConnectionT]):
             self._accept_at = now + self._pause_seconds
             return False
         peer = Peer(accepted, self._answerer.connection(), self._bounds, now)
-        self._peers.add(peer)
-        self._watch(peer, selectors.EVENT_READ)
+        self._peers[peer.descriptor] = peer
+        self._watch(peer, READ)
         return True
 
     def _forget(self, peer: Peer[ConnectionT]) -> None:
         if peer.watched:
-            self._selector.unregister(peer.socket)
-            peer.watched = 0
-        self._peers.discard(peer)
+            self._watch(peer, 0)
+        self._peers.pop(peer.descriptor, None)
         peer.socket.close()
 
     def _sweep(self, now: float) -> None:
         self._sweep_at = now + self._sweep_seconds
-        for peer in tuple(self._peers):
+        for peer in tuple(self._peers.values()):
             if peer.is_overdue(now):
                 self._forget(peer)
             else:
@@ -301,5 +303,5 @@ class PolicyServer(Generic[ConnectionT]):
         """Let each connection find the end of what was received: it answers that, and ends."""
         self._is_draining = True
         self._mind_listeners(self._clock())
-        for peer in self._peers:
+        for peer in self._peers.values():
             peer.leave()
