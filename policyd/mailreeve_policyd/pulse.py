@@ -41,6 +41,10 @@ class Pulse:
         if crews and all(self._answers(crew, workers, now) for crew in crews if crew.daemon.is_vital):
             self._notifier.alive()
 
+    def hurry(self) -> None:
+        """Other crews serve now, who may have less time to answer: the next beat is due at once."""
+        self.next_beat = 0.0
+
     def _shortest(self, crews: Iterable[Crew]) -> float:
         bounds = [crew.generation.hung_after_seconds for crew in crews]
         watchdog = self._notifier.watchdog_seconds

@@ -262,6 +262,7 @@ class _Supervisor:
             count = crew.generation.workers
             log.info("%s %s %s with %d worker%s", crew.daemon.name, doing, where, count, "s" * (count != 1))
         self._retire(one for one in self._workers if one.crew not in crews)
+        self._pulse.hurry()
         self._bulletin.loaded(self._serving(), crews)
 
     # -- reloading and stopping ----------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,19 @@ def test_a_worker_is_asked_once_a_beat_until_it_answers(team: Team) -> None:
     team.worker.asked_at = None
     team.beat(2 * BEAT_SECONDS)
     assert team.was_asked()
+
+
+def test_a_crew_that_takes_over_is_asked_as_often_as_it_needs(team: Team) -> None:
+    """The beat before it served was for nobody: who may be silent for a second is not left alone for five."""
+    team.pulse.beat(0.0, [], [])
+    team.crew.generation = replace(team.crew.generation, hung_after_seconds=1.0)
+    team.beat(0.5)
+    assert not team.was_asked()
+
+    team.pulse.hurry()
+    team.beat(0.5)
+    assert team.was_asked()
+    assert team.pulse.next_beat == 0.75
 
 
 def test_the_watchdog_is_told_while_a_worker_answers(team: Team) -> None:
