@@ -30,6 +30,7 @@ WORDS = (
     b'table t = file "t.csv"',
     b"expect defer at rcpt with ",
     b" after 3 times",
+    b" with other ",
     b"observe",
     b"warn at 80% ",
     b"on-unavailable closed",

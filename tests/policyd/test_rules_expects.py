@@ -6,7 +6,9 @@ import pytest
 
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.facts import Door
+from mailreeve_policyd.rules.outside import Outside
 from mailreeve_policyd.smtp import Stage
+from tests.policyd.live_names import rules_with
 from tests.policyd.rules_text import at_rcpt, block, ruleset_of
 
 RULES = 'set staff = "ann"\n' + at_rcpt(
@@ -141,3 +143,72 @@ def test_what_a_rule_observes_is_told_where_an_expectation_fails() -> None:
         ruleset_of(at_rcpt("observe a: reject") + "expect reject at rcpt\n")
 
     assert "rcpt observe a: held" in str(caught.value)
+
+
+MANY = """
+set office = 192.0.2.0/24
+at rcpt {
+    crowd:  limit 3 distinct recipient/day per sasl_username
+    places: limit 3 distinct client_address/hour per sasl_username else hold
+    lands:  limit 3 distinct client_country/hour per sasl_username else discard
+    nets:   limit 3 distinct client_network/hour per sasl_username else redirect "a@example.org"
+    wide:   limit 2 distinct recipient_domain/hour per sasl_username else filter "smtp:x"
+    sizes:  limit 3 distinct size/hour per sasl_username else reject
+    sni:    limit 3 distinct attribute("new")/hour per sasl_username else warn "look"
+}
+"""
+SOMEWHERE = Outside(country_of=lambda _: None)
+BOB = 'at rcpt with sasl_username = "bob"'
+FULL = f'{BOB}, recipient = "a@example.net", client_address = 192.0.2.1, client_country = "DE"'
+
+
+@pytest.mark.parametrize(
+    ("action", "line"),
+    [
+        ("continue", f'{BOB}, recipient = "a@example.net" after 9 times'),
+        ("continue", f'{BOB}, recipient = "a@example.net" after 2 times with other recipient'),
+        ("defer", f"{BOB} after 3 times with other recipient"),
+        ("defer", f'{BOB}, recipient = "a@example.net" after 3 times with other recipient in 9 minutes'),
+        ("continue", f'{BOB}, recipient = "a@example.net" after 3 times with other recipient in 2 days'),
+        ("hold", f"{FULL} after 3 times with other client_address"),
+        ("hold", f"{BOB}, client_address = 2001:db8::1 after 3 times with other client_address"),
+        ("discard", f"{FULL} after 3 times with other client_country"),
+        ("discard", f"{BOB} after 3 times with other client_country"),
+        ("redirect", f'{BOB}, client_network = "192.0.2.0/24" after 3 times with other client_network'),
+        ("filter", f'{BOB}, recipient_domain = "example.net" after 2 times with other recipient_domain'),
+        ("reject", f"{BOB}, size = 7 after 3 times with other size"),
+        ("warn", f'{BOB}, attribute("new") = "x" after 3 times with other attribute("new")'),
+        ("continue", f"{FULL} after 50 times with other sasl_username, recipient, client_address"),
+    ],
+)
+def test_what_is_other_is_so_in_each_message(action: str, line: str) -> None:
+    """Limits on how many different ones there are, as a stolen login meets them."""
+    rules_with(f"{MANY}expect {action} {line}\n", SOMEWHERE)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("after 3 times with another recipient", "unexpected `another`"),
+        ("after 3 times with other recipients", "did you mean `recipient`"),
+        ("after 3 times with other spf", "there is no other `spf` for each message"),
+    ],
+)
+def test_what_has_no_others_is_told(line: str, problem: str) -> None:
+    """A result has few values, and a fact must be one that the stage knows."""
+    with pytest.raises(ConfigError, match=problem):
+        rules_with(f"{MANY}expect continue at rcpt {line}\n", SOMEWHERE)
+
+
+@pytest.mark.parametrize("address", ["a@example.net", '"a b"@example.net', "a@[192.0.2.1]", "postmaster"])
+@pytest.mark.parametrize("fact", ["recipient", "recipient_domain"])
+def test_another_address_or_domain_is_one_that_differs(address: str, fact: str) -> None:
+    """Another recipient keeps the domain, another domain the local part, whatever form the address has."""
+    if fact == "recipient_domain" and not address.endswith("net"):
+        return
+    rules = "at rcpt { crowd: limit 3 distinct recipient/day per sasl_username }\n"
+    rules += "at data { wide: limit 3 distinct recipient_domain/day per sasl_username }\n"
+    written = address.replace(chr(34), chr(92) + chr(34))
+    given = f'with sasl_username = "bob", recipient = "{written}"'
+    stage = "rcpt" if fact == "recipient" else "data"
+    ruleset_of(f"{rules}expect defer at {stage} {given} after 3 times with other {fact}\n")

@@ -12,19 +12,20 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
-from mailreeve_policyd.facts import Door
+from mailreeve_policyd.facts import Door, Fact, FactValue
 from mailreeve_policyd.judgement import OnUnknown, Outcome, Step
 from mailreeve_policyd.limits_memory import MemoryStore
 from mailreeve_policyd.policy import Explanation, Policy
 from mailreeve_policyd.rules.compiler import Names, compile_rules, deciding
-from mailreeve_policyd.rules.given import bound_from, transaction_from
-from mailreeve_policyd.rules.nodes import After, ExpectNode, RulesFile, Word
+from mailreeve_policyd.rules.given import Description, bound_from, description_from
+from mailreeve_policyd.rules.nodes import After, ExpectNode, RulesFile, Subject, Word
 from mailreeve_policyd.rules.outside import BOUND_FACTS
 from mailreeve_policyd.rules.quota import period_of
 from mailreeve_policyd.rules.rehearsal import rehearse
 from mailreeve_policyd.rules.ruleset import Ruleset
 from mailreeve_policyd.rules.scope import Scope
 from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
+from mailreeve_policyd.rules.variation import can_vary, other
 from mailreeve_policyd.rules.verbs import Verb
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
@@ -101,9 +102,9 @@ def _run(node: ExpectNode, context: _Context) -> None:
     expected = _expectation(node.action)
     stage, door = deciding(node.stage, context.doors)
     scope = context.names.scope(stage, door)
-    transaction = transaction_from(node.givens, scope)
-    ruleset = _for_line(node, scope, context)
-    policy, last = _play(node.after, transaction, ruleset, door, context.on_unknown)
+    messages = _Messages.of(node, scope)
+    ruleset = _for_line(node, messages.bound, context)
+    policy, last = _play(node.after, messages, ruleset, door, context.on_unknown)
     verdict = policy.decide(last)
     if not _EXPECTATIONS[expected](verdict):
         raise _failure(node, expected, policy.explain(last, verdict))
@@ -130,9 +131,52 @@ def _expectation(word: Word) -> str:
     raise Mistake(word.at, f"{quote(word.text)} is nothing that a line can expect", hint)
 
 
-def _for_line(node: ExpectNode, scope: Scope, context: _Context) -> Ruleset:
+@dataclass(frozen=True, slots=True)
+class _Messages:
+    """The messages of a line: alike but for what is `other` in each.
+
+    `bound` has the BOUND_FACTS of the message that was made last, for the rules that are compiled with it.
+    """
+
+    described: Description
+    others: tuple[tuple[Subject, Fact], ...]
+    bound: dict[str, FactValue]
+
+    @classmethod
+    def of(cls, node: ExpectNode, scope: Scope) -> _Messages:
+        described = description_from(node.givens, scope)
+        others = _others(node.after, scope)
+        bound = dict(bound_from(node.givens, scope))
+        bound |= {
+            fact.name: other(fact, None, 0) for _, fact in others if fact.name in BOUND_FACTS - bound.keys()
+        }
+        return cls(described, others, bound)
+
+    def make(self, number: int, instance: str) -> Transaction:
+        """The message with this number, from 0 on."""
+        described = self.described
+        for subject, fact in self.others:
+            described = described.other(subject, fact, number)
+        self.bound.update((name, described.values[name]) for name in self.bound)
+        return replace(described.transaction(), instance=instance)
+
+
+def _others(after: After | None, scope: Scope) -> tuple[tuple[Subject, Fact], ...]:
+    """The facts that differ from message to message, each as it is named and as the catalogue has it."""
+    if after is None or after.others is None:
+        return ()
+    word = after.others.word
+    if word.text != "other":
+        raise Mistake(word.at, f"unexpected {quote(word.text)}", "write `with other recipient`")
+    found = tuple((subject, scope.fact(subject)) for subject in after.others.subjects)
+    for subject, fact in found:
+        if not can_vary(fact):
+            raise Mistake(subject.at, f"there is no other {quote(fact.name)} for each message")
+    return found
+
+
+def _for_line(node: ExpectNode, facts: Mapping[str, FactValue], context: _Context) -> Ruleset:
     """The rules with what this line alone gives. It is compiled in, so they are compiled again."""
-    facts = bound_from(node.givens, scope)
     if not node.members and not facts:
         return context.ruleset
     names = rehearse(context.names, node.members, facts)
@@ -140,7 +184,7 @@ def _for_line(node: ExpectNode, scope: Scope, context: _Context) -> Ruleset:
 
 
 def _play(
-    after: After | None, transaction: Transaction, ruleset: Ruleset, door: Door, on_unknown: OnUnknown
+    after: After | None, messages: _Messages, ruleset: Ruleset, door: Door, on_unknown: OnUnknown
 ) -> tuple[Policy, Transaction]:
     """Let N messages come, each a new one, evenly over the time that is said. What to judge is the next."""
     times, within = _times(after)
@@ -148,9 +192,9 @@ def _play(
     policy = Policy(ruleset, MemoryStore(clock), door, on_unknown, clock)
     for number in range(times):
         clock.now = _START + (within * number / times) / timedelta(seconds=1)
-        policy.decide(replace(transaction, instance=f"expect-{number}"))
+        policy.decide(messages.make(number, f"expect-{number}"))
     clock.now = _START + within / timedelta(seconds=1)
-    return policy, replace(transaction, instance="expect-last")
+    return policy, messages.make(times, "expect-last")
 
 
 def _times(after: After | None) -> tuple[int, timedelta]:

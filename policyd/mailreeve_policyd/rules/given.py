@@ -6,15 +6,17 @@ Every fact of the catalogue can be given; a test gives each one and reads it bac
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.facts import Fact, FactType, FactValue
-from mailreeve_policyd.rules.nodes import Given, Network, Number, Text, Value, ValueList, Word
+from mailreeve_policyd.rules.nodes import Given, Network, Number, Subject, Text, Value, ValueList, Word
 from mailreeve_policyd.rules.outside import BOUND_FACTS
 from mailreeve_policyd.rules.scope import Scope
 from mailreeve_policyd.rules.sets import normal_text
 from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
+from mailreeve_policyd.rules.variation import other
 from mailreeve_policyd.smtp import Domain, Mailbox, Stage, parse_domain, parse_path
 from mailreeve_policyd.transaction import Envelope, Evidence, Session, Tls, Transaction, parse_address
 
@@ -38,8 +40,43 @@ _ATTRIBUTES = frozenset(("tls_sni",))
 _SESSION = frozenset(Session.__struct_fields__)
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A moment by its facts; `values` have those by their names, `attributes` what the door said."""
+
+    stage: Stage
+    values: Mapping[str, FactValue] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def other(self, subject: Subject, fact: Fact, number: int) -> Description:
+        """The same with another value of this fact (variation.other), which may be part of an address."""
+        name = fact.name
+        given: FactValue | None = self.values.get(name)
+        address = name.removesuffix("_domain")
+        values = dict(self.values)
+        if given is None and address != name and address in values:
+            local, _, given = str(values.pop(address)).rpartition("@")
+            values[address] = f"{local}@{other(fact, given, number)}"
+            return Description(self.stage, values, self.attributes)
+        if given is None and (domain := values.pop(f"{name}_domain", None)) is not None:
+            given = f"{ANYBODY}@{domain}"
+        values[name] = varied = other(fact, given, number)
+        is_attribute = subject.is_attribute or name in _ATTRIBUTES
+        attributes = {**self.attributes, subject.name: str(varied)} if is_attribute else self.attributes
+        return Description(self.stage, values, attributes)
+
+    def transaction(self) -> Transaction:
+        """The moment; what is not given is absent."""
+        return _transaction(self.stage, self.values, self.attributes)
+
+
 def transaction_from(givens: tuple[Given, ...], scope: Scope) -> Transaction:
-    """The moment that an expect line describes; what it does not give is absent.
+    """The moment that these facts describe. Raises as `description_from`."""
+    return description_from(givens, scope).transaction()
+
+
+def description_from(givens: tuple[Given, ...], scope: Scope) -> Description:
+    """What an expect line gives.
 
     Raises:
         Mistake: a fact is not known there, is given twice, or its value is of the wrong type.
@@ -56,7 +93,7 @@ def transaction_from(givens: tuple[Given, ...], scope: Scope) -> Transaction:
             attributes[given.subject.name] = str(value)
     _check_domains(givens, values)
     _check_sealer(givens, values)
-    return _transaction(scope.stage, values, attributes)
+    return Description(scope.stage, values, attributes)
 
 
 def bound_from(givens: tuple[Given, ...], scope: Scope) -> Mapping[str, FactValue]:

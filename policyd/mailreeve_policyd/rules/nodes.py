@@ -282,11 +282,20 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Others:
+    """`other recipient, client_address`."""
+
+    word: Word
+    subjects: tuple[Subject, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class After:
-    """`after 60 times in 10 minutes`."""
+    """`after 60 times with other recipient in 10 minutes`."""
 
     times: Number
     word: Word
+    others: Others | None
     within: Period | None
 
 

@@ -347,5 +347,10 @@ class _Builder(Transformer[Token, object]):
     def row(self, table: Token, key: Token, value: Token) -> nodes.Member:
         return nodes.Member(_word(table), _text(key), _text(value))
 
-    def after(self, times: Token, word: Token, within: Period | None) -> nodes.After:
-        return nodes.After(_number(times), _word(word), within)
+    def after(
+        self, times: Token, word: Token, others: nodes.Others | None, within: Period | None
+    ) -> nodes.After:
+        return nodes.After(_number(times), _word(word), others, within)
+
+    def others(self, word: Token, *subjects: Subject) -> nodes.Others:
+        return nodes.Others(_word(word), subjects)
