@@ -181,7 +181,7 @@ def make_record(occurrence: Occurrence) -> AuditRecord:
         occurrence.repeated,
         tuple([_limited(one) for one in limits]) if limits else (),
         occurrence.signatures,
-        (*[edit.name for edit in verdict.edits], *occurrence.added),
+        _added(occurrence) if verdict.edits or occurrence.added else (),
         occurrence.removed,
         verdict.warnings,
         verdict.unknown,
@@ -189,10 +189,10 @@ def make_record(occurrence: Occurrence) -> AuditRecord:
         verdict.copies,
         tuple([Told(one.rule, one.kind._value_) for one in verdict.notices]) if verdict.notices else (),
         tuple([_would_have(one) for one in verdict.observed]) if verdict.observed else (),
-        any(one.degraded for one in limits) if limits else LIMITS_UNKNOWN in verdict.unknown,
+        _is_degraded(verdict),
         occurrence.error,
         False,  # truncated
-        {name: round(seconds * 1000, 3) for name, seconds in occurrence.spent.items()},
+        {name: round(seconds * 1e6) / 1000 for name, seconds in occurrence.spent.items()},
     )
 
 
@@ -247,14 +247,25 @@ def _would_have(observed: Observed) -> WouldHave:
     return WouldHave(observed.rule, observed.stage._value_, observed.action, observed.text)
 
 
+def _added(occurrence: Occurrence) -> tuple[str, ...]:
+    return (*[edit.name for edit in occurrence.verdict.edits], *occurrence.added)
+
+
+def _is_degraded(verdict: Verdict) -> bool:
+    for one in verdict.limits:
+        if one.degraded:
+            return True
+    return not verdict.limits and LIMITS_UNKNOWN in verdict.unknown
+
+
 def _limited(usage: LimitUsage) -> Limited:
-    seconds = None if usage.retry_after is None else -int(-usage.retry_after.total_seconds() // 1)
+    wait = usage.retry_after
     return Limited(
         usage.rule,
         min(usage.used, MAX_WHOLE),
         min(usage.maximum, MAX_WHOLE),
         usage.exceeded,
-        seconds,
+        None if wait is None else -int(-wait.total_seconds() // 1),
         usage.degraded,
         usage.observed,
         usage.blocked,
@@ -262,4 +273,4 @@ def _limited(usage: LimitUsage) -> Limited:
 
 
 def _whole(number: int | None) -> int | None:
-    return None if number is None else min(number, MAX_WHOLE)
+    return MAX_WHOLE if number is not None and number > MAX_WHOLE else number

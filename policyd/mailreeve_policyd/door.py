@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
+import msgspec
 from msgspec.structs import replace
 
 from mailreeve_policyd.audit import AuditLog
@@ -85,22 +85,29 @@ class PolicyDoor:
         if not deciding:
             return
         verdicts = self.policy.decide_each([(asked.transaction, asked.stages) for _, asked in deciding])
+        records = self.audit.decisions()
         for (question, asked), verdict in zip(deciding, verdicts, strict=True):
-            _conclude(question, asked, verdict)
+            _conclude(question, asked, verdict, records.decision)
+        records.write()
 
 
-def _conclude(question: Question[PolicyConnection], asked: Asked, verdict: Verdict | Exception) -> None:
+Record = Callable[[Transaction, Verdict, Mapping[str, float]], None]
+"""Where a decision goes (audit.AuditLog.decision), with the seconds that it took."""
+
+
+def _conclude(
+    question: Question[PolicyConnection], asked: Asked, verdict: Verdict | Exception, record: Record
+) -> None:
     if isinstance(verdict, Exception):
         question.error = verdict
         return
     try:
-        question.answer = question.connection.conclude(asked, verdict)
+        question.answer = question.connection.conclude(asked, verdict, record)
     except Exception as error:  # noqa: BLE001 -- as above
         question.error = error
 
 
-@dataclass(slots=True)
-class Asked:
+class Asked(msgspec.Struct, gc=False):
     """A request that is to be decided: by these blocks. Times are the stopwatch's."""
 
     transaction: Transaction
@@ -130,7 +137,8 @@ class PolicyConnection:
         asked = self.ask(attributes)
         if not isinstance(asked, Asked):
             return asked
-        return self.conclude(asked, self._door.policy.decide(asked.transaction, asked.stages))
+        verdict = self._door.policy.decide(asked.transaction, asked.stages)
+        return self.conclude(asked, verdict, self._door.audit.decision)
 
     def ask(self, attributes: Mapping[str, str]) -> Asked | bytes:
         """What a request wants to have decided, with its evidence; or its answer, where that is nothing.
@@ -166,7 +174,7 @@ class PolicyConnection:
             self._trouble = error
         asked.gathered = door.stopwatch()
 
-    def conclude(self, asked: Asked, verdict: Verdict) -> bytes:
+    def conclude(self, asked: Asked, verdict: Verdict, record: Record) -> bytes:
         """The octets of the answer; it is remembered and recorded."""
         door, transaction = self._door, asked.transaction
         answer = format_answer(verdict, transaction.stage)
@@ -181,7 +189,7 @@ class PolicyConnection:
             "evidence": asked.gathered - asked.started,
             "decision": done - asked.gathered,
         }
-        door.audit.decision(transaction, verdict, spent)
+        record(transaction, verdict, spent)
         return answer.octets
 
     def _begin(self, attributes: Mapping[str, str]) -> Asked | bytes:

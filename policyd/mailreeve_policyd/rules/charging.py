@@ -126,7 +126,7 @@ def _charging(
     """`blank` is what is the same in all charges of the rule."""
     rule, refuses, on_unavailable = blank.rule, blank.refuses, blank.on_unavailable
     per, observed = blank.per, blank.observed
-    amounts, keys, stage = _AMOUNTS, LimitKeys(rule), scope.stage
+    amounts, key_of, stage = _AMOUNTS, LimitKeys(rule).key, scope.stage
     marks = {**_MARKS, **_MARKS_OF_COMMANDS} if _hears_commands(scope) else _MARKS
 
     def charge(transaction: Transaction) -> Charge | None:
@@ -145,13 +145,13 @@ def _charging(
             value = allowance.member(transaction)
             if not value:
                 return None
-            key = keys.key(limit, _with_distinct(values, allowance))
+            key = key_of(limit, _with_distinct(values, allowance))
             member = member_hash(value)
             return Charge(rule, key, limit, 1, member, None, refuses, on_unavailable, per, values, observed)
         amount = amounts[limit.unit](transaction, stage)
         if amount is None:
             return None
-        key, mark = keys.key(limit, values), marks[limit.unit](transaction, stage)
+        key, mark = key_of(limit, values), marks[limit.unit](transaction, stage)
         return Charge(rule, key, limit, amount, None, mark, refuses, on_unavailable, per, values, observed)
 
     return charge

@@ -50,7 +50,9 @@ def reader(key: Key, scope: Scope) -> Reader:
 
     def text(transaction: Transaction) -> str | None:
         value = read(transaction)
-        return None if value is None or value == CANNOT_KNOW else normal_text(str(value))
+        if value is None or value == CANNOT_KNOW:
+            return None
+        return normal_text(value if isinstance(value, str) else str(value))
 
     return text
 
