@@ -1,6 +1,8 @@
 """Real mail through a real Postfix with both daemons beside it: checked, signed, limited and recorded."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from tests.lab.dkim_verifier import verify
 from tests.lab.keys import SigningKeys
 from tests.lab.outside import OutsideDomain, compose
 from tests.lab.postfix import OUTSIDE
+from tests.lab.process import wait_until
 from tests.lab.site import ALICE, BOB, LAPTOP, SHIPPED_RULES, Record, Site, StoreName, parse_replies
-from tests.lab.smtp import Client
+from tests.lab.smtp import Client, Reply
 
 FORGER = Client("203.0.113.66", "cheap-host.example.net")
 OUR_PROGRAM = Client("127.0.0.1", "localhost", "localhost")
@@ -22,6 +25,7 @@ BESIDES: dict[str, tuple[Engine, StoreName]] = {
     "libmilter": ("libmilter", "sqlite"),
     "native, redis": ("native", "redis"),
 }
+REFUSED = 554  # Postfix makes this of a reject by a policy server
 BURST = 60  # what the shipped rules allow a login in a minute
 
 
@@ -156,6 +160,33 @@ def test_a_burst_from_one_login_is_deferred_after_so_many(site: Site) -> None:
     assert (limit["used"], limit["maximum"]) == (BURST, BURST)
     assert 0 < limit["retry_after_seconds"] <= 62
     assert record["daemon"] == "policyd"
+
+
+def test_a_blocked_login_is_refused_until_it_is_let_in_again(site: Site) -> None:
+    """What `mailreeve limits` says holds for Postfix's clients within seconds, and is recorded."""
+    message = compose("alice@example.org", "bob@example.org", "Hello", "Hi.")
+
+    def reply() -> Reply:
+        with site.session(LAPTOP, ALICE) as session:
+            return session.mail("alice@example.org", ["bob@example.org"], message)[1]
+
+    administer(site, "block", "alice@example.org", "--per", "sasl_username", "--reason", "stolen")
+    wait_until(lambda: reply().code == REFUSED, "the login is blocked")
+    refused = reply()
+    administer(site, "unblock", "alice@example.org", "--per", "sasl_username")
+    wait_until(lambda: reply().code != REFUSED, "the login is no longer blocked")
+
+    assert refused.text.startswith("5.7.1 "), refused
+    record = site.record_wait(lambda one: any(limit.get("blocked") for limit in one.get("limits", ())))
+    assert (record["login"], record["verdict"]["action"]) == (ALICE.user, "reject")
+
+
+def administer(site: Site, *words: str) -> None:
+    """Run `mailreeve limits` as the administrator would."""
+    program = Path(sys.executable).parent / "mailreeve"
+    subprocess.run(
+        [program, "limits", *words, "--config", site.config], check=True, capture_output=True, timeout=60
+    )
 
 
 def test_a_forged_result_is_removed(site: Site, bank: OutsideDomain) -> None:
