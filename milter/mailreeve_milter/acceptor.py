@@ -62,9 +62,10 @@ class Acceptor:
         return not self._starting
 
     def close(self) -> None:
-        """Take no more. The listening socket is the caller's."""
+        """Take no more, and close the socket: who connects where nobody else listens is refused at once."""
         self._is_closed = True
         self._unwatch()
+        self._listener.close()
 
     def release(self) -> None:
         """A connection has ended."""

@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable
 
-from mailreeve_policyd.crew import Crew, Worker
+from mailreeve_policyd.crew import Crew
 from mailreeve_policyd.metrics_ledger import Tally
 from mailreeve_policyd.signals import Signals
 from mailreeve_policyd.worker import SIGNALS, WorkerContext, run_worker
@@ -30,18 +30,18 @@ def share_memory() -> None:
 
 
 def fork_worker(
-    crew: Crew, others: Iterable[Worker], signals: Signals, open_tally: OpenTally
+    crew: Crew, foreign: Iterable[socket.socket], signals: Signals, open_tally: OpenTally
 ) -> tuple[int, socket.socket]:
     """Fork one; its process id, and the parent's end of the socket between them. In the child: no return.
 
-    `open_tally` is called in the child.
+    In the child `open_tally` is called, and what is `foreign` to it is closed.
 
     Raises:
         OSError: the system has no room for another process.
     """
     ours, theirs = socket.socketpair()
     try:
-        pid = _fork(crew, (ours, *(one.control for one in others)), theirs, signals, open_tally)
+        pid = _fork(crew, (ours, *foreign), theirs, signals, open_tally)
     except OSError:
         ours.close()
         raise
@@ -78,7 +78,8 @@ def _be_worker(
     open_tally: OpenTally,
 ) -> None:
     def serve() -> None:
-        # Copies of the parent's ends would hide the parent's death from the other workers.
+        # Copies of the parent's ends would hide the parent's death from the other workers, and with one of
+        # a socket that others serve nobody would be refused who connects when they no longer do.
         for one in inherited:
             one.close()
         signals.close()

@@ -142,6 +142,7 @@ class PolicyServer(Generic[ConnectionT]):
             self._answerer.answer_each(questions)
         except Exception as error:  # noqa: BLE001 -- logged when they are told of
             for question in questions:
+                question.answer = None  # of which there may be no record
                 question.error = question.error or error
 
     def done(self, work: Sequence[Peer[ConnectionT]]) -> None:
@@ -300,8 +301,13 @@ class PolicyServer(Generic[ConnectionT]):
                 peer.leave_if_old(now)
 
     def _drain(self) -> None:
-        """Let each connection find the end of what was received: it answers that, and ends."""
+        """Let each connection find the end of what was received: it answers that, and ends.
+
+        Who connects where no other process listens is refused at once: he waits for none of them.
+        """
         self._is_draining = True
         self._mind_listeners(self._clock())
+        for listener in self._listeners.values():
+            listener.close()
         for peer in self._peers.values():
             peer.leave()

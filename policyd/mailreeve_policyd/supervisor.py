@@ -14,6 +14,7 @@ import logging
 import os
 import select
 import signal
+import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -168,7 +169,7 @@ class _Supervisor:
         page = self._metrics.take_page()
         try:
             pid, control = fork_worker(
-                crew, self._workers, self._signals, lambda: self._metrics.open_page(page)
+                crew, self._foreign_to(crew), self._signals, lambda: self._metrics.open_page(page)
             )
         except OSError:
             self._metrics.give_back(page)
@@ -176,6 +177,12 @@ class _Supervisor:
         now = time.monotonic()
         self._workers.append(Worker(pid, crew, control, now, now + START_SECONDS, page=page))
         self._metrics.started(crew)
+
+    def _foreign_to(self, crew: Crew) -> list[socket.socket]:
+        """What the parent holds and a worker must not: the ways to the others, and the others' listeners."""
+        others = [one for one in self._first if one.daemon is not crew.daemon]
+        listening = [listener.socket for other in others for listener in other.listeners]
+        return [*(one.control for one in self._workers), *listening]
 
     # -- one turn of the loop ------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -183,6 +184,22 @@ def test_messages_under_way_are_finished_before_it_ends(talk: Talk) -> None:
         served.thread.join(SECONDS)
         assert not served.is_serving
     assert len(talk.records) == 2
+
+
+def test_who_comes_while_the_last_message_is_finished_is_refused_at_once(talk: Talk) -> None:
+    """Where no other worker listens: the MTA does its default action without waiting."""
+    with serve(talk.surroundings) as served:
+        with served.begin() as open_one:
+            served.retire()
+            wait_until(lambda: is_refused(served.address), "it refuses")
+            assert [packet.command for packet in open_one.end_of_message()] == ["i", "c"]
+        served.thread.join(SECONDS)
+        assert not served.is_serving
+
+
+def is_refused(address: str | tuple[str, int]) -> bool:
+    with socket.socket(socket.AF_UNIX) as late:
+        return late.connect_ex(address) == errno.ECONNREFUSED
 
 
 def test_an_mta_that_breaks_the_protocol_is_disconnected(

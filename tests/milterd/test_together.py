@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -154,6 +156,23 @@ def test_a_worker_that_has_answered_enough_is_replaced_and_loses_no_message(both
 
     assert both.negotiates()
     assert "died" not in both.text()
+
+
+def test_who_comes_while_the_last_message_is_finished_is_refused_at_once(both: Both) -> None:
+    """Nobody holds a socket that he does not serve: the milter's last session stops no policy client."""
+    both.start()
+    with MilterTalk(f"unix:{both.folder}/milter") as last:
+        last.connect("client.example.net", "192.0.2.1")
+        both.send(signal.SIGKILL)
+        for name in ("policy", "milter"):
+            wait_until(partial(is_refused, both.folder / name), f"nobody listens at {name}")
+        last.helo("client.example.net")
+        send(last)
+
+
+def is_refused(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as late:
+        return late.connect_ex(str(path)) == errno.ECONNREFUSED
 
 
 def send(talk: MilterTalk) -> None:

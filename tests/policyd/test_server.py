@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
@@ -16,6 +17,7 @@ from mailreeve_policyd.listen import Address, InetAddress, UnixAddress, bind
 from mailreeve_policyd.peer import Bounds
 from mailreeve_policyd.question import Question
 from mailreeve_policyd.server import PolicyServer
+from tests.lab.process import wait_until
 
 REQUEST = b"request=smtpd_access_policy\nprotocol_state=RCPT\nrecipient=%d\n\n"
 TIMEOUT_SECONDS = 10.0
@@ -42,6 +44,14 @@ class Echo:
         if recipient == "500":
             raise ZeroDivisionError("a bug")
         return f"action=DUNNO {recipient}\n\n".encode()
+
+
+class Unrecorded(Echo):
+    """Has answers, and then fails to record them."""
+
+    def answer_each(self, questions: Sequence[Question[None]]) -> None:
+        super().answer_each(questions)
+        raise ZeroDivisionError("a bug")
 
 
 class Gate(Echo):
@@ -233,6 +243,24 @@ def test_a_retiring_server_answers_what_it_has_received_and_closes(unix: UnixAdd
         assert read_until(client, b"never") == b"action=DUNNO 1\n\naction=DUNNO 2\n\n"
 
 
+def test_who_comes_to_a_retiring_server_is_refused_and_does_not_wait(unix: UnixAddress) -> None:
+    """Where no other process listens: Postfix does its default_action at once."""
+    gate = Gate()
+    with serving(unix, gate) as running, running.connect() as client:
+        client.sendall(REQUEST % 1)
+        assert gate.asked.wait(TIMEOUT_SECONDS)
+        running.server.retire()
+        wait_until(lambda: is_refused(unix), "it refuses", TIMEOUT_SECONDS)
+        gate.open.set()
+
+        assert read_until(client, b"never") == b"action=DUNNO 1\n\n"
+
+
+def is_refused(address: UnixAddress) -> bool:
+    with socket.socket(socket.AF_UNIX) as late:
+        return late.connect_ex(str(address.path)) == errno.ECONNREFUSED
+
+
 def test_a_retiring_server_closes_idle_connections(running: Running) -> None:
     """Postfix keeps connections open for minutes; they must not keep an old worker alive."""
     clients = [running.connect() for _ in range(5)]
@@ -388,3 +416,13 @@ def no_descriptor_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for descriptor in taken:
             os.close(descriptor)
+
+
+def test_what_could_not_be_recorded_is_not_answered(
+    unix: UnixAddress, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug after an answer was found ends the connection, and is told."""
+    with serving(unix, Unrecorded()) as running, running.connect() as client:
+        assert ask(client, 1) == b""
+
+    assert "this is a bug" in caplog.text
