@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mailreeve_policyd.limits import MAX_PERIOD
+from mailreeve_policyd.limits import KEY_OCTETS, MARK_OCTETS, MAX_PERIOD
 from mailreeve_policyd.limits_window import MICROSECONDS
 
 BUSY_SECONDS = 5.0
@@ -111,6 +111,15 @@ def _make_file(path: Path) -> None:
             os.link(fresh, path)
 
 
+_LAST_COUNTER = "SELECT key FROM counter WHERE key > ? ORDER BY key LIMIT 1 OFFSET ?"
+# what is no moment is damage
+_DELETE_ENDED = (
+    "DELETE FROM counter WHERE key > ? AND key <= ? AND (ends <= ? OR ends > ? OR typeof(ends) <> 'integer')"
+)
+_BEYOND = b"\xff" * (KEY_OCTETS + MARK_OCTETS)
+"""Behind any key."""
+
+
 @dataclass(slots=True)
 class Sweep:
     """Deletes what ended, a few rows a charge, so that no call waits for much and the file stays small."""
@@ -129,13 +138,12 @@ class Sweep:
             self._give_back(connection)
 
     def _counters(self, connection: sqlite3.Connection, now: int) -> None:
-        rows = connection.execute(
-            "SELECT key, ends FROM counter WHERE key > ? ORDER BY key LIMIT ?",
-            (self.after_counter, SWEEP_ROWS),
-        ).fetchall()
-        ended = [(key,) for key, ends in rows if _has_ended(ends, now)]
-        connection.executemany("DELETE FROM counter WHERE key = ?", ended)
-        self.after_counter = rows[-1][0] if len(rows) == SWEEP_ROWS else b""
+        # by SQLite itself: to bring the rows here costs ten times as much
+        after = self.after_counter
+        last = connection.execute(_LAST_COUNTER, (after, SWEEP_ROWS - 1)).fetchone()
+        until = last[0] if last else _BEYOND
+        connection.execute(_DELETE_ENDED, (after, until, now, now + FURTHEST_END))
+        self.after_counter = until if last else b""
 
     def _members(self, connection: sqlite3.Connection, now: int) -> None:
         rows = connection.execute(
