@@ -20,7 +20,7 @@ from mailreeve_policyd.audit_line import format_record
 from mailreeve_policyd.audit_record import Occurrence, Signature
 from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.escape import cut, escape
-from mailreeve_policyd.sink import Sink
+from mailreeve_policyd.sink import BatchSink, Sink, Written
 from mailreeve_policyd.sink_file import FileSink
 from mailreeve_policyd.sink_journal import JournalSink
 from mailreeve_policyd.sink_stream import StreamSink
@@ -28,7 +28,15 @@ from mailreeve_policyd.sink_syslog import SyslogSink, open_syslog
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Verdict
 
-__all__ = ["AuditCounts", "AuditLog", "FileSink", "Signature", "StreamSink", "open_audit_log"]
+__all__ = [
+    "AuditCounts",
+    "AuditLog",
+    "Decisions",
+    "FileSink",
+    "Signature",
+    "StreamSink",
+    "open_audit_log",
+]
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +73,13 @@ def _nobody(_occurrence: Occurrence) -> None:
     """Nobody counts."""
 
 
+Spent = Mapping[str, float]
+"""Seconds: "total", and what it was spent on."""
+
+Line = tuple[bytes, bool]
+"""A record, its LF included, and whether it was shortened."""
+
+
 class AuditLog:
     """The record of one daemon. Its verbs never raise for a place that cannot be written.
 
@@ -85,6 +100,7 @@ class AuditLog:
     ) -> None:
         self._daemon = daemon
         self._sink = sink
+        self._batch_sink = sink if isinstance(sink, BatchSink) else None
         self._clock = clock
         self._warn = warn
         self._observe = observe
@@ -100,16 +116,30 @@ class AuditLog:
         self,
         transaction: Transaction,
         verdict: Verdict,
-        spent: Mapping[str, float],
+        spent: Spent,
         *,
         repeated: bool = False,
         error: str | None = None,
     ) -> None:
-        """A policy request was answered. `spent` is in seconds: "total" and what it was spent on.
+        """A policy request was answered.
 
         `repeated` says that the verdict is an earlier one, given again without being decided again.
         """
-        self._write(
+        self._write_one(self._decision(transaction, verdict, spent, repeated, error))
+
+    def decisions(self) -> Decisions:
+        """For requests that are answered together."""
+        return Decisions(self._decision, self._write_each)
+
+    def _decision(
+        self,
+        transaction: Transaction,
+        verdict: Verdict,
+        spent: Spent,
+        repeated: bool = False,
+        error: str | None = None,
+    ) -> Line:
+        return self._line(
             Occurrence(
                 self._time(),
                 self._daemon,
@@ -126,7 +156,7 @@ class AuditLog:
         self,
         transaction: Transaction,
         verdict: Verdict,
-        spent: Mapping[str, float],
+        spent: Spent,
         *,
         signatures: Sequence[Signature] = (),
         added: Sequence[str] = (),
@@ -137,18 +167,20 @@ class AuditLog:
 
         `error` tells why the fail-safe answered and not the rules.
         """
-        self._write(
-            Occurrence(
-                self._time(),
-                self._daemon,
-                "message",
-                transaction,
-                verdict,
-                spent,
-                signatures=tuple(signatures),
-                added=tuple(added),
-                removed=tuple(removed),
-                error=error,
+        self._write_one(
+            self._line(
+                Occurrence(
+                    self._time(),
+                    self._daemon,
+                    "message",
+                    transaction,
+                    verdict,
+                    spent,
+                    signatures=tuple(signatures),
+                    added=tuple(added),
+                    removed=tuple(removed),
+                    error=error,
+                )
             )
         )
 
@@ -165,27 +197,47 @@ class AuditLog:
             self._second = spelt = second, text
         return f"{spelt[1]}.{now.microsecond // 1000:03d}Z"
 
-    def _write(self, occurrence: Occurrence) -> None:
+    def _line(self, occurrence: Occurrence) -> Line:
+        """The record of something, of which those are told who are to know."""
         self._observe(occurrence)
         if occurrence.verdict.warnings and not occurrence.repeated:
             for warning in occurrence.verdict.warnings:
                 self._warn(_name(occurrence.transaction), cut(warning))
-        line, is_shortened = format_record(occurrence)
-        try:
-            self._sink.write(line)
-        except OSError as error:
-            self._count_lost(error)
+        return format_record(occurrence)
+
+    def _write_each(self, lines: Sequence[Line]) -> None:
+        if self._batch_sink is None or len(lines) == 1:
+            for line in lines:
+                self._write_one(line)
             return
+        self._count(lines, self._batch_sink.write_each([line for line, _ in lines]))
+
+    def _write_one(self, line: Line) -> None:
+        try:
+            self._sink.write(line[0])
+        except OSError as error:
+            self._count_lost(1, error)
+        else:
+            self._count_written((line,))
+
+    def _count(self, lines: Sequence[Line], written: Written) -> None:
+        if written.count:
+            self._count_written(lines[: written.count])
+        if written.error is not None:
+            self._count_lost(len(lines) - written.count, written.error)
+
+    def _count_written(self, lines: Sequence[Line]) -> None:
         counts = self.counts
-        counts.written += 1
-        if is_shortened:
-            counts.truncated += 1
+        counts.written += len(lines)
+        for _, is_shortened in lines:
+            if is_shortened:
+                counts.truncated += 1
         if self._is_away:
             self._say_returned()
 
-    def _count_lost(self, error: OSError) -> None:
+    def _count_lost(self, count: int, error: OSError) -> None:
         with self._trouble:
-            self.counts.lost += 1
+            self.counts.lost += count
             if self._is_away or self._stopwatch() < self._silent_until:
                 return
             self._is_away, self._silent_until = True, self._stopwatch() + SILENT_SECONDS
@@ -197,6 +249,30 @@ class AuditLog:
             lost, self._told = self.counts.lost - self._told, self.counts.lost
         if was_away:
             log.info("the record is written again, %d lines were lost", lost)
+
+
+class Decisions:
+    """What was decided together, and so is written together. For one thread, and one time."""
+
+    __slots__ = ("_format", "_lines", "_write")
+
+    def __init__(
+        self,
+        format_line: Callable[[Transaction, Verdict, Spent], Line],
+        write: Callable[[Sequence[Line]], None],
+    ) -> None:
+        self._format = format_line
+        self._write = write
+        self._lines: list[Line] = []
+
+    def decision(self, transaction: Transaction, verdict: Verdict, spent: Spent) -> None:
+        """As AuditLog.decision; nothing is in the record before `write`."""
+        self._lines.append(self._format(transaction, verdict, spent))
+
+    def write(self) -> None:
+        """Write all, before the first of them is answered: a process that is killed then loses none."""
+        if self._lines:
+            self._write(self._lines)
 
 
 def _name(transaction: Transaction) -> str:

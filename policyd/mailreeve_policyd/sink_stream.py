@@ -12,11 +12,11 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from errno import EAGAIN
 
-from mailreeve_policyd.sink import Patience, is_writable
+from mailreeve_policyd.sink import PIPE_OCTETS, Patience, Written, is_writable, torn, write_grouped
 
 Write = Callable[[bytes], int]
 
@@ -35,14 +35,22 @@ class StreamSink:
     def write(self, line: bytes) -> None:
         """Write at once, or after a bounded wait, or not at all: then BlockingIOError."""
         with self._lock:
-            if self._write is None:
-                self._write = self._open()
-            if self._is_torn:
-                line = b"\n" + line
-            written = self._try(self._write, line)
-            self._is_torn = written < len(line)
-            if self._is_torn:
-                raise OSError(f"only {written} of {len(line)} octets were written")
+            written = self._write_whole(line)
+        if written < len(line):
+            raise torn(written, line)
+
+    def write_each(self, lines: Sequence[bytes]) -> Written:
+        """As `write`, as many at a time as go into a pipe in one piece."""
+        with self._lock:
+            return write_grouped(lines, PIPE_OCTETS, self._write_whole)
+
+    def _write_whole(self, octets: bytes) -> int:
+        if self._write is None:
+            self._write = self._open()
+        end = b"\n" if self._is_torn else b""
+        written = self._try(self._write, end + octets) - len(end)
+        self._is_torn = written < len(octets)
+        return written
 
     def _try(self, write: Write, line: bytes) -> int:
         try:

@@ -23,7 +23,7 @@ from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.config import parse_configuration
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.notice import Notice, NoticeKind
-from mailreeve_policyd.sink import Sink
+from mailreeve_policyd.sink import Sink, Written
 from mailreeve_policyd.sink_file import FileSink
 from mailreeve_policyd.sink_journal import JournalSink
 from mailreeve_policyd.sink_stream import StreamSink
@@ -428,6 +428,21 @@ def test_a_torn_line_does_not_spoil_the_next(tmp_path: Path) -> None:
     sink.reopen()
 
 
+def test_of_several_lines_a_full_disk_tears_one(tmp_path: Path) -> None:
+    """Those before it are there, and it is told how many; the next one has a line of its own."""
+    path = tmp_path / "audit.jsonl"
+    sink = FileSink(path)
+    with file_size_limit(7):
+        written = sink.write_each([b"1\n", b"2\n", b"3\n", b"4\n"])
+        assert (written.count, str(written.error)) == (3, "only 7 of 8 octets were written")
+        written = sink.write_each([b"5\n", b"6\n"])
+        assert (written.count, type(written.error)) == (0, OSError)
+    assert sink.write_each([b"7\n", b"8\n"]) == Written(2)
+
+    assert path.read_bytes() == b"1\n2\n3\n4\n7\n8\n"
+    sink.reopen()
+
+
 def test_a_line_that_did_not_fit_at_all_leaves_nothing_behind(tmp_path: Path) -> None:
     """No empty line either: every line of the record is one of JSON."""
     path = tmp_path / "audit.jsonl"
@@ -570,6 +585,47 @@ def test_a_place_that_cannot_be_written_is_said_once_and_mail_goes_on(
     assert path.read_bytes().count(b"\n") == 2
     assert (audit.counts.written, audit.counts.lost, audit.counts.recorded()) == (2, 3, 5)
     audit.reopen()
+
+
+def test_decisions_made_together_are_written_together(tmp_path: Path) -> None:
+    """One write for all, each a line as ever; of a disk that becomes full, what went and what was lost."""
+    path = tmp_path / "audit.jsonl"
+    audit = AuditLog("policyd", FileSink(path), lambda: NOON)
+    happened = Transaction(Stage.CONNECT, Session()), Verdict(Action.CONTINUE, Stage.CONNECT), SPENT
+    long = full_transaction("x" * 255, 32), full_verdict("x" * 255, 32), SPENT
+    audit.decision(*happened)
+    octets = path.stat().st_size
+
+    for room in (3 * octets, 4 * octets + 10):
+        together = audit.decisions()
+        for one in (happened, happened, long):
+            together.decision(*one)
+        assert path.stat().st_size == octets, "nothing is written before all is"
+        with file_size_limit(room):
+            together.write()
+        path.write_bytes(path.read_bytes()[:octets])
+    assert (audit.counts.written, audit.counts.lost, audit.counts.truncated) == (5, 2, 0)
+
+    together = audit.decisions()
+    together.decision(*long)
+    together.decision(*happened)
+    together.write()
+    assert [len(line) > octets for line in path.read_bytes().splitlines()] == [False, True, False]
+    assert (audit.counts.written, audit.counts.lost, audit.counts.truncated) == (7, 2, 1)
+    audit.reopen()
+
+
+def test_decisions_made_together_go_to_any_place(caplog: pytest.LogCaptureFixture) -> None:
+    """One that takes a line at a time is given each, and each is counted for itself."""
+    audit = AuditLog("policyd", Flapping())
+    together = audit.decisions()
+    for _ in range(5):
+        together.decision(Transaction(Stage.CONNECT, Session()), Verdict(Action.CONTINUE, Stage.CONNECT), {})
+    together.write()
+    audit.decisions().write()
+
+    assert (audit.counts.written, audit.counts.lost) == (2, 3)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 def full_disk(_: Path) -> Sink:

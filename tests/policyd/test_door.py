@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from mailreeve_policyd.door import PolicyConnection, PolicyDoor
 from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.question import Question
 from mailreeve_policyd.resolver import NotAtHandError
+from mailreeve_policyd.sink import Sink
+from mailreeve_policyd.sink_file import FileSink
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Evidence, Transaction
 from mailreeve_policyd.verdict import Action, AddHeader, Verdict
@@ -70,7 +73,7 @@ def find_all(_: Transaction, asked: frozenset[str]) -> Evidence:
 
 def door_of(
     policy: Scripted,
-    records: Records,
+    records: Sink,
     needs: Iterable[str] = (),
     decides: Iterable[Stage] = Stage,
     gather: Gather = find_all,
@@ -172,6 +175,17 @@ def test_questions_of_several_connections_are_decided_at_once() -> None:
         "b@example.org",
     ]
     assert len(records.lines) == 2
+
+
+def test_what_is_decided_at_once_is_written_at_once(tmp_path: Path) -> None:
+    """Before the answers go: whoever has one finds it in the record, even if the process is killed."""
+    door = door_of(Scripted(Verdict(Action.CONTINUE, Stage.RCPT)), FileSink(tmp_path / "audit.jsonl"))
+    door.answer_each(questions_of(door, "a@example.org", "b@example.org"))
+
+    lines = (tmp_path / "audit.jsonl").read_bytes().splitlines()
+    recipients = [msgspec.json.decode(line)["recipients"] for line in lines]
+    assert recipients == [["a@example.org"], ["b@example.org"]]
+    door.audit.reopen()
 
 
 def test_a_bug_with_one_question_is_no_matter_of_the_others() -> None:

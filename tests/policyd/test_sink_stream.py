@@ -63,6 +63,22 @@ def test_a_reader_that_hangs_holds_up_nobody(ends: Ends) -> None:
     sink.reopen()
 
 
+def test_of_several_lines_it_is_told_which_went(ends: Ends) -> None:
+    """Those that a reader who hangs left room for, and no other."""
+    descriptor, read = ends
+    sink = StreamSink(descriptor, lambda: 0.0)
+    went, error = 0, None
+    while error is None:
+        written = sink.write_each([LINE] * 10)
+        went, error = went + written.count, written.error
+
+    seen = b""
+    while seen.count(b"\n") < went:
+        seen += read(1 << 20)
+    assert seen.count(b"\n") == went
+    sink.reopen()
+
+
 def test_a_reader_that_went_away_is_an_error() -> None:
     """No signal ends the process."""
     reading, writing = os.pipe()
