@@ -351,7 +351,7 @@ def test_who_takes_long_for_a_request_is_disconnected(
     """A byte now and then keeps nobody connected; a request that came before is answered."""
     with serving(unix, bounds=Bounds(request_seconds=0.02)) as running, running.connect() as client:
         client.sendall(REQUEST % 1 + b"r")
-        with suppress(BrokenPipeError):
+        with suppress(BrokenPipeError, ConnectionResetError):
             for octet in REQUEST:
                 client.sendall(bytes([octet]))
                 client.settimeout(0.001)
@@ -359,7 +359,8 @@ def test_who_takes_long_for_a_request_is_disconnected(
                     assert client.recv(100) in (b"action=DUNNO 1\n\n", b"")
         client.settimeout(TIMEOUT_SECONDS)
 
-        assert client.recv(100) == b""
+        with suppress(ConnectionResetError):  # a byte came after it had closed
+            assert client.recv(100) == b""
     assert "did not send a whole request" in caplog.text
 
 
