@@ -2,7 +2,8 @@
 
 Three kinds of mail come at once: a stranger's with a good signature, a forgery, and our own. The first half
 comes while workers are killed, the configuration is read anew, DNS falls silent and Redis goes away and comes
-back; in the second half the workers live, so that it shows whether their memory grows.
+back; in the second half the workers live, so that it shows whether their memory grows. It is measured again
+and again, and told with the process it is of.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,9 +47,11 @@ FAULTS = 20
 """A half of the run has room for so many, at so many messages a second."""
 WARM_SHARE = 20
 """A twentieth of a half comes first, before memory is measured."""
+PART = 10_000
+"""Messages after which memory is measured again: less often than faults come."""
 MEGABYTE = 1 << 20
-MOST_GROWTH_BYTES = 4 * MEGABYTE
-"""Of a worker in the second half: what its caches and its allocator may still take."""
+MOST_GROWTH_BYTES = 2 * MEGABYTE
+"""Of a worker in the last quarter, when its caches and its allocator have filled."""
 BANK = OutsideDomain("bank.example", "192.0.2.25")
 FORGER = "203.0.113.66"
 BODY = "\n".join(["0123456789 " * 6] * 55)
@@ -98,6 +101,30 @@ class Count:
         right = loaded.marked if kind.passes else loaded.refused
         self.right += right
         self.wrong += loaded.count + loaded.refused - right
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Memory at one moment: octets of each worker by its process id, after so many messages."""
+
+    when: str
+    messages: int
+    workers: dict[int, int]
+
+    @property
+    def octets(self) -> int:
+        """Of all workers together."""
+        return sum(self.workers.values())
+
+
+def is_flat(half: Sequence[Sample]) -> bool:
+    """Whether no worker grew much in the later part of these samples, in order: by then all that fills is full.
+
+    A worker that is new counts for nothing.
+    """
+    early, last = half[len(half) // 2], half[-1]
+    grown = [octets - early.workers[pid] for pid, octets in last.workers.items() if pid in early.workers]
+    return all(growth <= MOST_GROWTH_BYTES for growth in grown)
 
 
 def kinds() -> tuple[Kind, ...]:
@@ -156,6 +183,8 @@ class Soak:
         self._kinds = kinds()
         self._counts = {kind.name: Count() for kind in self._kinds}
         self._faults: dict[str, int] = {}
+        self._samples: list[Sample] = []
+        self._retired: set[int] = set()
         self._scripts = {kind.name: work / f"{kind.name}.script" for kind in self._kinds}
         agreement = negotiate(site.milter_address)
         for kind in self._kinds:
@@ -163,31 +192,45 @@ class Soak:
             path.write_bytes(script(agreement, kind.mail, "bob@example.org"))
 
     def run(self) -> int:
-        """Both halves, measured at the start, in the middle and at the end."""
+        """Both halves; memory is measured at their ends and after each part."""
         began = time.monotonic()
-        self._send(self._half // WARM_SHARE, ())
-        start = memory(self._site.milter)
-        self._send(
-            self._half - self._half // WARM_SHARE, (self._kill, self._silence, self._reload, self._take_store)
-        )
-        self._recover()
-        self._send(self._half // WARM_SHARE, ())
-        middle = memory(self._site.milter)
-        self._send(self._half - 2 * (self._half // WARM_SHARE), (self._silence, self._take_store))
-        self._recover()
-        self._send(self._half // WARM_SHARE, ())
-        end = memory(self._site.milter)
-        self._show(time.monotonic() - began, start, middle, end)
-        is_flat = end - middle <= WORKERS * MOST_GROWTH_BYTES
-        return 0 if is_flat and not any(count.wrong for count in self._counts.values()) else 1
+        self._quietly("start")
+        self._under(self._kill, self._silence, self._reload, self._take_store)
+        self._quietly("middle")
+        lived = len(self._samples) - 1
+        self._under(self._silence, self._take_store)
+        self._quietly("end")
+        self._show(time.monotonic() - began)
+        flat = is_flat(self._samples[lived:])
+        return 0 if flat and not any(count.wrong for count in self._counts.values()) else 1
 
-    def _send(self, messages: int, faults: Sequence[Callable[[], None]]) -> None:
+    def _quietly(self, when: str) -> None:
+        """Mail while nothing is amiss: then all of it must be marked as it should."""
+        self._recover()
+        self._send(self._half // WARM_SHARE, ())
+        self._measure(when)
+
+    def _under(self, *faults: Callable[[], None]) -> None:
+        """Most of a half, under these faults in turn."""
+        left = self._half - self._half * 3 // 2 // WARM_SHARE
+        turns = cycle(faults)
+        while left > 0:
+            part = left if left < 2 * PART else PART
+            self._send(part, turns)
+            self._measure("")
+            left -= part
+
+    def _measure(self, when: str) -> None:
+        sent = sum(count.sent for count in self._counts.values())
+        self._samples.append(Sample(when, sent, memory(self._site.milter, self._retired)))
+
+    def _send(self, messages: int, faults: Iterable[Callable[[], None]]) -> None:
         with ThreadPoolExecutor() as pool:
             loads = {
                 kind.name: pool.submit(self._load, kind, messages, kind.hurt_mark if faults else kind.mark)
                 for kind in self._kinds
             }
-            self._hurt(tuple(loads.values()), cycle(faults) if faults else iter(()))
+            self._hurt(tuple(loads.values()), faults)
             for kind in self._kinds:
                 self._counts[kind.name].add(kind, loads[kind.name].result())
 
@@ -207,7 +250,7 @@ class Soak:
             failures=ANY_NUMBER,
         )
 
-    def _hurt(self, loads: tuple[Future[Loaded], ...], faults: Iterator[Callable[[], None]]) -> None:
+    def _hurt(self, loads: tuple[Future[Loaded], ...], faults: Iterable[Callable[[], None]]) -> None:
         """One fault after the other, as long as mail comes."""
         for fault in faults:
             if all(one.done() for one in loads):
@@ -224,6 +267,7 @@ class Soak:
             os.kill(self._site.milter.workers[0], signal.SIGKILL)
 
     def _reload(self) -> None:
+        self._retired.update(self._site.milter.workers)
         self._site.milter.hup()
 
     def _silence(self) -> None:
@@ -247,7 +291,7 @@ class Soak:
 
     # -- what came of it -----------------------------------------------------------------------------
 
-    def _show(self, seconds: float, *memories: int) -> None:
+    def _show(self, seconds: float) -> None:
         total = sum(count.sent for count in self._counts.values())
         table = Table(title=f"{total:,} messages in {seconds:.0f} s, {self._engine}")
         for title in ("mail", "messages", "as it should be", "deferred", "wrong"):
@@ -259,14 +303,34 @@ class Soak:
         out = Console()
         out.print(table)
         out.print("faults:", ", ".join(f"{name} {count}" for name, count in self._faults.items()))
-        told = zip(("start", "middle", "end"), memories, strict=True)
-        out.print(
-            "memory of all workers:", ", ".join(f"{when} {size / MEGABYTE:.1f} MB" for when, size in told)
-        )
+        out.print(self._memories())
+
+    def _memories(self) -> Table:
+        """A row a sample; another process means that a worker was killed or the files were read anew."""
+        table = Table(title="memory")
+        for title in ("after messages", "MB", "of each worker (process)", ""):
+            table.add_column(title, justify="right" if title in ("after messages", "MB") else "left")
+        for one in self._samples:
+            each = (f"{octets / MEGABYTE:.1f} ({pid})" for pid, octets in sorted(one.workers.items()))
+            table.add_row(f"{one.messages:,}", f"{one.octets / MEGABYTE:.1f}", ", ".join(each), one.when)
+        return table
 
 
-def memory(daemon: Daemon) -> int:
-    """Octets that its workers have resident, together, pages that they share counted in parts (PSS)."""
-    wait_until(lambda: len(daemon.workers) == WORKERS, "all old workers have ended")
-    texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in daemon.workers]
-    return sum(int(size) for text in texts for size in re.findall(r"(?m)^Pss:\s+(\d+) kB", text)) * 1024
+def memory(daemon: Daemon, retired: Collection[int]) -> dict[int, int]:
+    """Octets that each worker has resident by its process id, pages that are shared counted in parts (PSS).
+
+    Waits until those that a reload retires have ended, and those that died are replaced.
+    """
+
+    def are_new() -> bool:
+        workers = daemon.workers
+        return len(workers) == WORKERS and not set(workers) & set(retired)
+
+    wait_until(are_new, "all old workers have ended")
+    return {pid: pss(pid) for pid in daemon.workers}
+
+
+def pss(pid: int) -> int:
+    """Of one process."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(size) for size in re.findall(r"(?m)^Pss:\s+(\d+) kB", text)) * 1024
