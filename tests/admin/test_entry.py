@@ -13,6 +13,8 @@ import pytest
 from mailreeve_admin.entry import config_path
 from tests.admin.command import write_site
 
+pytestmark = pytest.mark.system
+
 EARLY = """\
 import os, signal, sys
 

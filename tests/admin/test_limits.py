@@ -80,14 +80,21 @@ def make_site(folder: Path, store: str) -> Site:
     return Site(write_site(folder, RULES, audit + store), folder)
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[Redis]:
+    """One for all tests here, which begin with an empty one."""
+    with work_folder() as work, Redis(work) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.system)])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
     """The same on both stores."""
     if request.param == "sqlite":
-        yield make_site(tmp_path, "")
-        return
-    with work_folder() as work, Redis(work) as redis:
-        yield make_site(tmp_path, f'[limits]\nstore = "redis"\nredis_url = "{redis.unix_url}"\n')
+        return make_site(tmp_path, "")
+    server: Redis = request.getfixturevalue("redis_server")
+    server.ask("FLUSHALL")
+    return make_site(tmp_path, f'[limits]\nstore = "redis"\nredis_url = "{server.unix_url}"\n')
 
 
 def test_show_says_used_and_maximum_of_every_limit_of_a_key(site: Site) -> None:

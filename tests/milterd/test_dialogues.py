@@ -13,6 +13,8 @@ from tests.lab.work import work_folder
 from tests.milterd.dialogue import Stageplay, read_dialogue
 from tests.milterd.setups import FOLDER, read_zone, write_setup
 
+pytestmark = pytest.mark.system
+
 SETUPS = sorted(folder.name for folder in FOLDER.iterdir() if folder.is_dir())
 
 

@@ -19,6 +19,8 @@ from tests.lab.work import work_folder
 from tests.milterd.miltertalk import Actions, MacroStage, MilterTalk, MilterTalkError, Packet, Steps
 from tests.milterd.setups import read_zone, write_setup
 
+pytestmark = pytest.mark.system
+
 MEGABYTE = 1024 * 1024
 
 

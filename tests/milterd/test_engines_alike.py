@@ -20,6 +20,8 @@ from tests.lab.work import work_folder
 from tests.milterd.miltertalk import ALL_ACTIONS, ALL_STEPS, OLD_ACTIONS, OLD_STEPS, VERSION, MilterTalk
 from tests.milterd.setups import read_zone, write_setup
 
+pytestmark = pytest.mark.system
+
 SETUPS = ("postfix", "sendmail")
 GOES_ON = ("None", "continue")
 OFFERS = ((ALL_ACTIONS, ALL_STEPS, VERSION), (OLD_ACTIONS, OLD_STEPS, 2))

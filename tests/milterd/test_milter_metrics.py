@@ -14,6 +14,8 @@ from tests.lab.process import wait_until
 from tests.milterd.miltertalk import MilterTalk
 from tests.policyd.metrics_read import Exposition
 
+pytestmark = pytest.mark.system
+
 CONFIGURATION = """\
 state_dir = "{folder}"
 [policyd]

@@ -149,6 +149,7 @@ def make_configuration(config: Path, keys: tuple[NewKey, ...]) -> None:
     config.write_text(text + "".join(key.settings for key in keys))
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("engine", ENGINES)
 def test_keys_are_changed_without_a_restart(work: Path, engine: Engine) -> None:
     """SIGHUP reads the keys anew; with a key that cannot be read the old ones stay in force."""
@@ -170,6 +171,7 @@ def test_keys_are_changed_without_a_restart(work: Path, engine: Engine) -> None:
             assert sorted(selectors_of(address)) == ["e2027", "r2027"]
 
 
+@pytest.mark.system
 def test_a_table_of_opendkim_is_read_again(work: Path) -> None:
     """A line that was added to its tables, and its key, are in force after SIGHUP."""
     with DnsServer(read_zone()) as dns:

@@ -17,6 +17,8 @@ import pytest
 from tests.lab.process import Process, wait_until
 from tests.milterd.miltertalk import MilterTalk
 
+pytestmark = pytest.mark.system
+
 REQUEST = b"request=smtpd_access_policy\nprotocol_state=RCPT\nsender=%s\nrecipient=b@example.org\n\n"
 CONFIGURATION = """\
 state_dir = "{folder}"

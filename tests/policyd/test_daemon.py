@@ -16,6 +16,8 @@ from mailreeve_policyd.daemon import load_policyd
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.listen import UnixAddress
 
+pytestmark = pytest.mark.system
+
 TIMEOUT_SECONDS = 30.0
 RUN = """\
 import pathlib, sys

@@ -70,10 +70,15 @@ def cluster_store(clock: HandClock, request: pytest.FixtureRequest) -> LimitStor
 
 
 # Valkey where it is installed, so that nothing is skipped where it is not
-STORES = [memory_store, sqlite_store, redis_store, cluster_store, *([valkey_store] if VALKEY else [])]
+OF_SERVERS = [redis_store, cluster_store, *([valkey_store] if VALKEY else [])]
+STORES = [
+    pytest.param(make, id=make.__name__.removesuffix("_store"), marks=marks)
+    for makes, marks in (([memory_store, sqlite_store], ()), (OF_SERVERS, pytest.mark.system))
+    for make in makes
+]
 
 
-@pytest.fixture(params=STORES, ids=[make.__name__.removesuffix("_store") for make in STORES])
+@pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, clock: HandClock) -> Iterator[LimitStore]:
     """Each store in turn."""
     make: Callable[[HandClock, pytest.FixtureRequest], LimitStore] = request.param

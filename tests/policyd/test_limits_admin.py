@@ -114,7 +114,14 @@ def cluster(clock: HandClock, request: pytest.FixtureRequest) -> Place:
     return Place(store, book, book, lambda keys: forget_in_redis(ask, keys), clock)
 
 
-@pytest.fixture(params=[memory, sqlite, redis, cluster], ids=lambda make: make.__name__)
+STORES = [
+    pytest.param(make, id=make.__name__, marks=marks)
+    for makes, marks in (([memory, sqlite], ()), ([redis, cluster], pytest.mark.system))
+    for make in makes
+]
+
+
+@pytest.fixture(params=STORES)
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """Each store in turn, without orders; the counters of `charge_by` are dropped."""
     made: Place = request.param(HandClock(), request)
@@ -368,6 +375,7 @@ def test_a_counter_is_there_once(place: Place) -> None:
 # The user that the documentation makes
 
 
+@pytest.mark.system
 def test_the_documented_acl_is_enough_for_orders() -> None:
     """Daemons and commands need no right that docs/limits.md does not name."""
     clock = HandClock()

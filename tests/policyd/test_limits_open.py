@@ -56,6 +56,7 @@ def test_while_the_machines_store_is_away_the_process_counts_in_memory(tmp_path:
     store.close()
 
 
+@pytest.mark.system
 def test_redis_counts_for_all_machines(tmp_path: Path, redis_server: Redis) -> None:
     """Two machines with state directories of their own share what they count."""
     stores = [opened(tmp_path / name, redis_lines(redis_server.url, "closed")) for name in ("a", "b")]

@@ -33,6 +33,8 @@ from tests.policyd.limit_stores import (
     messages,
 )
 
+pytestmark = pytest.mark.system
+
 PASSWORD = "p:a@ss/w%rd"
 QUOTED_PASSWORD = "p%3Aa%40ss%2Fw%25rd"
 

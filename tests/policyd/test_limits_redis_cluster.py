@@ -31,6 +31,8 @@ from tests.policyd.limit_stores import (
     open_cluster,
 )
 
+pytestmark = pytest.mark.system
+
 BOUND_SECONDS = 5.0
 LOCAL, OPEN, CLOSED = OnUnavailable.LOCAL, OnUnavailable.OPEN, OnUnavailable.CLOSED
 

@@ -23,6 +23,8 @@ from tests.lab.work import work_folder
 from tests.policyd.limit_load import Load
 from tests.policyd.limit_stores import charge_of, fresh_key, messages
 
+pytestmark = pytest.mark.system
+
 TIMEOUT_SECONDS = 1.0
 BOUND_SECONDS = 5 * TIMEOUT_SECONDS
 """Of a request that meets a failover: a connection, the Sentinels, connecting, an answer, the machine."""

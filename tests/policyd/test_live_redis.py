@@ -18,6 +18,8 @@ from tests.lab.redis import Cluster, Redis
 from tests.lab.work import work_folder
 from tests.policyd.live_names import Hand
 
+pytestmark = pytest.mark.system
+
 
 def opened(text: str, clock: Hand | None = None) -> LiveNames:
     """What a configuration opens."""

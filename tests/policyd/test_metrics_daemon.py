@@ -23,6 +23,8 @@ from tests.lab.policy import PolicyClient
 from tests.lab.process import Process, wait_until
 from tests.policyd.metrics_read import Exposition
 
+pytestmark = pytest.mark.system
+
 CONFIGURATION = """\
 state_dir = "{folder}"
 [policyd]

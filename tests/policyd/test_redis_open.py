@@ -21,6 +21,8 @@ from tests.lab.site import format_toml
 from tests.lab.work import work_folder
 from tests.policyd.limit_stores import charge_of, messages
 
+pytestmark = pytest.mark.system
+
 PASSWORD = "p:a@ss/w%rd"
 USER = f"ACL SETUSER mailreeve on >{PASSWORD} ~mailreeve:* +@all"
 

@@ -13,6 +13,8 @@ import pytest
 
 from tests.policyd.supervising import Supervised, answer
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Supervised]:
