@@ -20,6 +20,9 @@ local BUCKETS = 60
 local MICROSECONDS = 1000000
 -- keys outlive what they hold by a minute, for the clock of a replica that takes over
 local SLACK_MILLISECONDS = 60000
+-- marks that are over count for nothing, so that they may lie for a while: one charge in so many, as the
+-- microseconds have it, sweeps them out
+local SWEEP_ONE_IN = 16
 local FIELDS = 7
 local COUNTED, EXCEEDED, KNOWN = 0, 1, 2
 local NEVER = -1
@@ -178,45 +181,47 @@ end
 
 local function write_marks(key, pending)
   if not next(pending) then return end
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', whole(now - remember))
-  redis.call('ZREMRANGEBYSCORE', key, '(' .. whole(now + remember), '+inf')
+  if micros % SWEEP_ONE_IN == 0 then
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', whole(now - remember))
+    redis.call('ZREMRANGEBYSCORE', key, '(' .. whole(now + remember), '+inf')
+  end
   for mark in pairs(pending) do
     redis.call('ZADD', key, whole(now), mark)
   end
   redis.call('PEXPIRE', key, whole(remember / 1000 + SLACK_MILLISECONDS))
 end
 
--- Only what is still as the charge left it is taken back: a mark or a member that was seen again meanwhile let
--- somebody else through.
-local function refund_counter(key, charge)
-  local packed = redis.call('GET', key)
-  if not packed then return end
-  local current, kept = bucket_of(charge.period), {}
-  for at, number in ipairs(cmsgpack.unpack(packed)) do
-    kept[at] = number
-    if at % 2 == 0 and kept[at - 1] == current then kept[at] = math.max(number - charge.amount, 0) end
-  end
-  redis.call('SET', key, cmsgpack.pack(kept), 'KEEPTTL')
-end
-
-local function refund_member(key, charge)
-  if tonumber(redis.call('ZSCORE', key, charge.member) or NEVER) ~= now then return end
-  if charge.before == NEVER then
-    redis.call('ZREM', key, charge.member)
-  else
-    redis.call('ZADD', key, whole(charge.before), charge.member)
-  end
-end
-
-local function refund(key, marks_key, charge)
-  if charge.mark ~= '' then
-    if tonumber(redis.call('ZSCORE', marks_key, charge.mark) or NEVER) ~= now then return end
-    redis.call('ZREM', marks_key, charge.mark)
-  end
-  if charge.member == '' then refund_counter(key, charge) else refund_member(key, charge) end
-end
-
 if verb == 'refund' then
+  -- Only what is still as the charge left it is taken back: a mark or a member that was seen again meanwhile let
+  -- somebody else through.
+  local function refund_counter(key, charge)
+    local packed = redis.call('GET', key)
+    if not packed then return end
+    local current, kept = bucket_of(charge.period), {}
+    for at, number in ipairs(cmsgpack.unpack(packed)) do
+      kept[at] = number
+      if at % 2 == 0 and kept[at - 1] == current then kept[at] = math.max(number - charge.amount, 0) end
+    end
+    redis.call('SET', key, cmsgpack.pack(kept), 'KEEPTTL')
+  end
+
+  local function refund_member(key, charge)
+    if tonumber(redis.call('ZSCORE', key, charge.member) or NEVER) ~= now then return end
+    if charge.before == NEVER then
+      redis.call('ZREM', key, charge.member)
+    else
+      redis.call('ZADD', key, whole(charge.before), charge.member)
+    end
+  end
+
+  local function refund(key, marks_key, charge)
+    if charge.mark ~= '' then
+      if tonumber(redis.call('ZSCORE', marks_key, charge.mark) or NEVER) ~= now then return end
+      redis.call('ZREM', marks_key, charge.mark)
+    end
+    if charge.member == '' then refund_counter(key, charge) else refund_member(key, charge) end
+  end
+
   for i = 1, #KEYS / 2 do
     local at = 3 + (i - 1) * FIELDS
     refund(KEYS[2 * i - 1], KEYS[2 * i], {
