@@ -7,6 +7,7 @@ its signals: it should end with its terminal.
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ HELD = (signal.SIGHUP, signal.SIGUSR1)
 def main() -> NoReturn:
     """Run the command line. Always raises SystemExit."""
     if sys.argv[1:2] and sys.argv[1] in DAEMONS:
+        gc.disable()  # all that is loaded stays, until forking.share_memory looks at it once
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is no bug of ours, with a traceback

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import socket
 import threading
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from mailreeve_policyd.descriptors import allow_connections
 from mailreeve_policyd.door import PolicyDoor
 from mailreeve_policyd.evidence import gather_envelope_evidence
 from mailreeve_policyd.facts import Door
+from mailreeve_policyd.forking import spare_the_collector
 from mailreeve_policyd.judgement import OnUnknown
 from mailreeve_policyd.launch import (
     generation_of,
@@ -113,7 +113,7 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
         begin_thread=lambda: resolver.never_wait_in(threading.get_ident()),
         is_alone=settings.policyd.workers == 1,
     )
-    _spare_the_collector()
+    spare_the_collector(COLLECT_AFTER)  # a request leaves no cycles
     watch(rules.files)
     metrics.follow(dns=resolver.statistics, store=store, records=audit.counts, notices=office.counters)
     worker.count_by(audit.counts.recorded)
@@ -124,13 +124,6 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
         office.close(worker.seconds_left)
         store.close()
         metrics.finish()
-
-
-def _spare_the_collector() -> None:
-    """What was loaded stays for good, and a request leaves no cycles: both are looked at rarely."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER)
 
 
 def _gatherer(configuration: Configuration, resolver: Resolver) -> Gather:

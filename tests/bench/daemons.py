@@ -117,6 +117,7 @@ def main(words: Sequence[str]) -> int:
         return 1
     if not options.inside and options.peers and (trouble := peer_tree.provide()):
         PROGRESS.print(f"The peers are absent: {trouble}")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed was compiled then, not at each start
     isolation.enter(MODULE, words)
     isolation.give_addresses((auth_mail.DOMAIN.address, auth_mail.OUR_ADDRESS))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it stops its servers then, too
