@@ -26,7 +26,7 @@ from mailreeve_policyd.limits_redis_script import (
     parse_usages,
 )
 from mailreeve_policyd.limits_window import MICROSECONDS, microseconds
-from mailreeve_policyd.redis_access import RedisAccess, parse_redis_url
+from mailreeve_policyd.redis_access import TROUBLE, RedisAccess, parse_redis_url
 
 
 class ScriptServer(Protocol):
@@ -60,7 +60,7 @@ class OneServer:
                 return self.client.evalsha(SCRIPT_SHA, int(keys), *arguments)
             except redis.exceptions.NoScriptError:  # it was started since, or never saw it
                 return self.client.eval(SCRIPT, int(keys), *arguments)
-        except (redis.RedisError, OSError) as error:
+        except TROUBLE as error:
             raise store_error(error) from error
 
     def command(self, *words: bytes | str, asking: bool = False) -> object:
@@ -76,7 +76,7 @@ class OneServer:
             pipeline.execute_command("ASKING")  # type: ignore[no-untyped-call]  # has no types
             pipeline.execute_command(*words)  # type: ignore[no-untyped-call]  # has no types
             return pipeline.execute()[1]
-        except (redis.RedisError, OSError) as error:
+        except TROUBLE as error:
             raise store_error(error) from error
 
     def run_each(self, requests: Sequence[Request]) -> list[object]:
@@ -101,7 +101,7 @@ class OneServer:
                 raise
             finally:
                 pool.release(connection)
-        except (redis.RedisError, OSError) as error:
+        except TROUBLE as error:
             answers += [error] * (len(requests) - len(answers))
         return answers
 

@@ -10,13 +10,12 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 
-import redis
 from redis.exceptions import AskError, MovedError, TryAgainError
 
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.limits_redis import OneServer, store_error
 from mailreeve_policyd.limits_redis_script import Request
-from mailreeve_policyd.redis_access import Address
+from mailreeve_policyd.redis_access import TROUBLE, Address
 
 SLOTS = 16384
 
@@ -122,9 +121,9 @@ class Nodes:
         client = self._server(address).client
         try:
             told = client.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]  # has no types
-        except (redis.RedisError, OSError) as error:
+            ranges = tuple(sorted(_parse_ranges(told, address[0])))
+        except TROUBLE as error:
             raise store_error(error) from error
-        ranges = tuple(sorted(_parse_ranges(told, address[0])))
         if ranges:
             self._ranges = ranges
         return bool(ranges)

@@ -71,8 +71,17 @@ def parse_usages(charges: Sequence[Charge], answer: object) -> tuple[Usage, ...]
         StoreError: it is no such answer.
     """
     if not isinstance(answer, list) or len(answer) != 2 + ANSWERS * len(charges):
-        raise StoreError("Redis: an answer that limits.lua does not give")
-    seconds, micros, *fields = map(int, answer)
+        raise StoreError(_NO_ANSWER)
+    try:
+        return _parse_numbers(charges, *map(int, answer))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise StoreError(_NO_ANSWER) from error
+
+
+_NO_ANSWER = "Redis: an answer that limits.lua does not give"
+
+
+def _parse_numbers(charges: Sequence[Charge], seconds: int, micros: int, *fields: int) -> tuple[Usage, ...]:
     now = seconds * MICROSECONDS + micros
     return tuple(
         _usage(charge, now, *fields[at : at + ANSWERS])

@@ -14,7 +14,7 @@ from redis.exceptions import ReadOnlyError
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.limits_redis import OneServer, store_error
 from mailreeve_policyd.limits_redis_script import Request
-from mailreeve_policyd.redis_access import Address
+from mailreeve_policyd.redis_access import TROUBLE, Address
 
 
 class SentinelServer:
@@ -101,7 +101,7 @@ class SentinelServer:
             try:
                 told = sentinel.execute_command(_QUESTION, self._master)  # type: ignore[no-untyped-call]  # has no types
                 address = _parse_address(told)
-            except (redis.RedisError, OSError) as error:
+            except TROUBLE as error:
                 trouble = trouble or store_error(error)
                 continue
             if address is not None:

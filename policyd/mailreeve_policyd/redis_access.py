@@ -6,6 +6,7 @@ Knows redis-py's connections. Knows nothing of limits, nor which of several serv
 from __future__ import annotations
 
 import ssl
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection
+from redis.connection import AbstractConnection, DefaultParser
 from redis.retry import Retry
 
 MAX_CONNECTIONS = 32
@@ -21,6 +22,9 @@ MAX_CONNECTIONS = 32
 
 DEFAULT_PORT = 6379
 SENTINEL_PORT = 26379
+
+TROUBLE = (redis.RedisError, OSError, ValueError, TypeError)
+"""What redis-py raises where a server is away or wrong. The last two: it takes what is no answer for one."""
 
 Address = tuple[str, int]
 
@@ -82,6 +86,7 @@ class RedisAccess:
             username=self.url.username,
             password=self.url.password,
             socket_timeout=self.timeout_seconds,
+            parser_class=_TimedParser,
             retry=Retry(NoBackoff(), 0),
             protocol=2,  # integers are all that comes back
             driver_info=None,  # else two more commands a connection, which a user for limits may not give
@@ -119,6 +124,24 @@ class RedisAccess:
             "ssl_keyfile": self.tls.key,
         }
         return {name: str(path) for name, path in files.items() if path is not None}
+
+
+class _TimedParser(DefaultParser):  # type: ignore[valid-type, misc]  # it is chosen when it is imported
+    """Bounds the time of a whole answer. redis-py bounds each piece: octets one by one would never end.
+
+    redis-py's hiredis parser, which it takes wherever hiredis is, asks `read_from_socket` for each piece.
+    """
+
+    def read_response(self, *arguments: Any, **options: Any) -> Any:
+        """One answer. Raises redis.TimeoutError, and all that redis-py does."""
+        self._until = time.monotonic() + self._socket_timeout
+        return super().read_response(*arguments, **options)
+
+    def read_from_socket(self, *arguments: Any, **options: Any) -> Any:
+        """One piece."""
+        if time.monotonic() > self._until:
+            raise redis.TimeoutError("Timeout: the answer does not end")
+        return super().read_from_socket(*arguments, **options)
 
 
 def _greet(connection: AbstractConnection) -> None:
