@@ -10,19 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from redis.crc import key_slot
-
 from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.limits import LimitStore, OnUnavailable
 from mailreeve_policyd.limits_admin_redis import RedisBook, forget_in_redis
 from mailreeve_policyd.limits_outage import FallbackStore, WatchedStore
-from mailreeve_policyd.limits_redis import OneServer, RedisStore
+from mailreeve_policyd.limits_redis import RedisStore
 from mailreeve_policyd.limits_redis_cluster import ClusterStore
-from mailreeve_policyd.limits_redis_nodes import Nodes
-from mailreeve_policyd.limits_redis_sentinel import SentinelServer
 from mailreeve_policyd.live_redis import Reading
-from mailreeve_policyd.redis_access import Address
-from mailreeve_policyd.redis_open import RedisWay, read_way
+from mailreeve_policyd.redis_answering import by_node, by_server, nodes_of, server_of
+from mailreeve_policyd.redis_open import read_way
 
 
 def open_shared(
@@ -40,13 +36,13 @@ def open_shared(
     way = read_way(configuration)
     remember = configuration.settings.limits.remember_seconds
     if way.nodes:
-        nodes = _nodes(way)
+        nodes = nodes_of(way)
         store = ClusterStore(nodes, local, mode, log, clock, remember)
-        return Shared(store, store, _by_node(nodes), clock or time.time)
-    server = _server(way)
+        return Shared(store, store, by_node(nodes), clock or time.time)
+    server = server_of(way)
     counting = RedisStore(server, clock, remember)
     watched = FallbackStore(counting, local, mode, log, name="the limit store in Redis")
-    return Shared(watched, counting, _by_server(server), clock or time.time)
+    return Shared(watched, counting, by_server(server), clock or time.time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +64,3 @@ class Shared:
     def forget(self, keys: Sequence[bytes]) -> None:
         """Drop these counters. Raises StoreError."""
         forget_in_redis(self.ask, keys)
-
-
-def _by_node(nodes: Nodes) -> Reading:
-    return lambda key, command, *words: nodes.command(key_slot(key), command, key, *words)
-
-
-def _by_server(server: OneServer | SentinelServer) -> Reading:
-    return lambda key, command, *words: server.command(command, key, *words)
-
-
-def _nodes(way: RedisWay) -> Nodes:
-    return Nodes(way.nodes, lambda address: _open(way, address))
-
-
-def _server(way: RedisWay) -> OneServer | SentinelServer:
-    if not way.sentinels:
-        return OneServer(way.access.open())
-    return SentinelServer(
-        [sentinel.open() for sentinel in way.sentinels],
-        way.access.url.host,
-        lambda address: _open(way, address),
-        way.access.timeout_seconds,
-    )
-
-
-def _open(way: RedisWay, address: Address) -> OneServer:
-    return OneServer(way.access.at(address).open())
