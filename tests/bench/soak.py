@@ -118,7 +118,7 @@ class Sample:
 
 
 def is_flat(half: Sequence[Sample]) -> bool:
-    """Whether no worker grew much in the later part of these samples, in order: by then all that fills is full.
+    """Whether no worker grew much in the later part of these samples: by then all that fills is full.
 
     A worker that is new counts for nothing.
     """
