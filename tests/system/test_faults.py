@@ -162,6 +162,20 @@ def test_without_the_policy_daemon_mail_waits_and_is_counted_once(counting: Site
     assert [(limit["rule"], limit["used"]) for limit in record["limits"]] == [("hour", 1)]
 
 
+def test_policy_workers_end_with_their_parent(counting: Site) -> None:
+    """A parent that is killed leaves none behind: mail waits, and is counted once when there is one again."""
+    workers = counting.policyd.workers
+    kill(counting.policyd.pid)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "the workers end")
+    refused = submit(counting).recipients[0]
+    assert (refused.code, refused.enhanced) == (451, "4.3.5")
+
+    counting.policyd.start()
+    assert submit(counting).queue_id
+    record = counting.record_wait(lambda one: one["daemon"] == "policyd")
+    assert [(limit["rule"], limit["used"]) for limit in record["limits"]] == [("hour", 1)]
+
+
 def test_a_message_asked_about_from_two_lists_is_counted_once(work: Path) -> None:
     """Postfix asks in smtpd_sender_restrictions and at the recipient; one recipient is counted."""
     both = {"smtpd_sender_restrictions": f"check_policy_service unix:{work}/mailreeve/policy.sock"}
