@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from mailreeve_admin.cli import app
-from mailreeve_policyd.config import options
+from mailreeve_policyd.config import options, parse_configuration
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
@@ -23,6 +23,16 @@ OPTIONS = {name.replace("[]", "") for name, _, _ in options()}
 SECTIONS = {name.rpartition(".")[0] for name in OPTIONS} - {""}
 RECORD = json.loads((DOCS / "reference" / "audit.schema.json").read_text("utf-8"))
 FILES = {"limits.sqlite"}
+KEY = '[[signing.keys]]\ndomain = "{}"\nselector = "{}"\nfile = "keys/one.pem"\n'
+ELSEWHERE = {  # what a passage begins with, and what stands elsewhere in a file that has it
+    "[arc.seal]": "[arc]\nverify = true\n",
+    '[milter]\ndecides = ["connect"': "[policyd]\ndecides = []\n",
+    '[[signing.keys]]\ndomain = "*"': '[[signing.rules]]\nlogins = ["*@customer.example"]\n',
+    "[[signing.rules]]": "".join(
+        KEY.format(*key)
+        for key in (("example.org", "s1"), ("example.org", "news2026"), ("customer.example", "s1"))
+    ),
+}
 
 
 def text_of(page: Path) -> str:
@@ -116,6 +126,19 @@ def test_settings_to_paste_exist(page: Path) -> None:
     """Each passage is TOML, and names options that there are."""
     for passage in passages(page):
         assert named_in(tomllib.loads(passage)) <= OPTIONS, passage
+
+
+def with_what_stands_elsewhere(passage: str) -> str:
+    """A passage as the file that it is pasted into."""
+    plain = re.sub(r"^ *(?:#.*\n)?", "", passage.strip("\n"), flags=re.MULTILINE)
+    return "".join(text for begin, text in ELSEWHERE.items() if plain.startswith(begin)) + plain
+
+
+@each_page
+def test_settings_to_paste_have_values_that_can_be(page: Path) -> None:
+    """As `mailreeve config check` reads them."""
+    for passage in passages(page):
+        parse_configuration(with_what_stands_elsewhere(passage).encode(), DOCS / "mailreeve.toml")
 
 
 def commands() -> set[str]:
