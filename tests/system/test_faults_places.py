@@ -61,9 +61,11 @@ def make_room(site: Site) -> None:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, NO_LIMIT)
 
 
-def test_with_a_full_disk_mail_is_counted_signed_and_delivered(work: Path, our_keys: SigningKeys) -> None:
+def test_with_a_full_disk_mail_is_counted_signed_and_delivered(
+    work: Path, our_keys: SigningKeys, engine: Engine
+) -> None:
     """Neither record nor store can be written: the limit holds all the same; with room both are again."""
-    with Site(work, rules=FEW, keys=our_keys) as site:
+    with Site(work, rules=FEW, keys=our_keys, engine=engine) as site:
         workers = site.milter.workers + site.policyd.workers
         fill_the_disk(site)
         codes = [submit(site).recipients[0].code for _ in range(4)]
@@ -79,9 +81,10 @@ def test_with_a_full_disk_mail_is_counted_signed_and_delivered(work: Path, our_k
         assert site.milter.workers + site.policyd.workers == workers
 
 
-def test_a_record_on_a_full_device_stops_no_mail(work: Path, our_keys: SigningKeys) -> None:
+def test_a_record_on_a_full_device_stops_no_mail(work: Path, our_keys: SigningKeys, engine: Engine) -> None:
     """/dev/full: each line fails, mail is signed and delivered, and the log says it once."""
-    with Site(work, rules=COUNTING, keys=our_keys, settings={"audit": {"file": "/dev/full"}}) as site:
+    full = {"audit": {"file": "/dev/full"}}
+    with Site(work, rules=COUNTING, keys=our_keys, engine=engine, settings=full) as site:
         for _ in range(3):
             assert submit(site).queue_id
             assert is_signed(site)
