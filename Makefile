@@ -15,7 +15,7 @@ BIN := .venv/bin
 help:
 	@echo "make demo    watch real mail go through a real Postfix with both daemons beside it"
 	@echo "make test    all tests, among them those with the real Postfix and Redis (ARGS='-k name' for some,"
-	@echo "             ARGS='-m \"not system\"' for those that start no server: under a minute)"
+	@echo "             ARGS='-m \"not system\"' for those that start no server: in a minute or two)"
 	@echo "make check   style, types, import directions, and that the docs tell every option"
 	@echo "make bench   measure"
 	@echo "make fuzz    look for inputs that break a parser (ARGS='received --seconds 60'; all by default)"

@@ -11,7 +11,7 @@ settings.register_profile(
     derandomize=True,
     database=None,
     deadline=None,  # a busy machine makes nothing wrong
-    suppress_health_check=[HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.too_slow],  # nor is an input wrong that takes long to draw there
 )
 settings.register_profile("explore", max_examples=2000)
 settings.load_profile("same")
