@@ -123,7 +123,8 @@ class Batch:
         for name in marks:
             if name in self._known_marks or name in self._marks:
                 return False
-        ends, left = self.now + self._remember, []
+        ends = self.now + self._remember
+        left: list[tuple[bytes]] = []
         for name, packed in marks.items():
             if not self._cursor.execute(_WRITE_NEW, (name, ends, packed)).rowcount:
                 self._cursor.executemany("DELETE FROM counter WHERE key = ?", left)
