@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from mailreeve_policyd.settings.section import Section, StageName
+from mailreeve_policyd.settings.section import Section, StageName, WorkerCount, WorkerMemory
 
 
 class Milter(Section, frozen=True):
@@ -49,7 +49,7 @@ class Milter(Section, frozen=True):
             )
         ),
     ] = ("end-of-message",)
-    workers: Annotated[int, Meta(ge=0, le=64, description="Worker processes; 0 means one a core.")] = 1
+    workers: WorkerCount = 1
     recycle_after_messages: Annotated[
         int,
         Meta(
@@ -60,16 +60,7 @@ class Milter(Section, frozen=True):
             ),
         ),
     ] = 0
-    max_worker_memory_mb: Annotated[
-        int,
-        Meta(
-            ge=0,
-            description=(
-                "A worker whose memory (RSS, in MB of 2^20 octets) is larger is replaced in the same way. 0 "
-                "means never."
-            ),
-        ),
-    ] = 300
+    max_worker_memory_mb: WorkerMemory = 300
     max_connections: Annotated[
         int,
         Meta(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from mailreeve_policyd.settings.section import Section, StageName
+from mailreeve_policyd.settings.section import Section, StageName, WorkerCount, WorkerMemory
 
 
 class Policyd(Section, frozen=True):
@@ -44,7 +44,7 @@ class Policyd(Section, frozen=True):
             )
         ),
     ] = ("connect", "helo", "mail", "rcpt", "data")
-    workers: Annotated[int, Meta(ge=0, le=64, description="Worker processes; 0 means one a core.")] = 1
+    workers: WorkerCount = 1
     recycle_after_requests: Annotated[
         int,
         Meta(
@@ -55,16 +55,7 @@ class Policyd(Section, frozen=True):
             ),
         ),
     ] = 0
-    max_worker_memory_mb: Annotated[
-        int,
-        Meta(
-            ge=0,
-            description=(
-                "A worker whose memory (RSS, in MB of 2^20 octets) is larger is replaced in the same way. 0 "
-                "means never."
-            ),
-        ),
-    ] = 300
+    max_worker_memory_mb: WorkerMemory = 300
     max_connections: Annotated[
         int,
         Meta(
