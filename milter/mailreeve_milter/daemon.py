@@ -21,7 +21,6 @@ from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.descriptors import allow_connections
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.facts import Door
-from mailreeve_policyd.forking import spare_the_collector
 from mailreeve_policyd.judgement import OnUnknown
 from mailreeve_policyd.launch import (
     generation_of,
@@ -44,10 +43,6 @@ from mailreeve_policyd.settings import Milter as MilterSettings
 from mailreeve_policyd.supervisor import DaemonSpec, Generation
 from mailreeve_policyd.watched_files import watch
 from mailreeve_policyd.worker import WorkerContext
-
-COLLECT_AFTER = 10_000
-"""Objects with references that come on top before the garbage collector looks: some tens of messages on their
-way, whose bodies a cycle could hold. Fewer cost a fifteenth of a message."""
 
 Engine = Callable[[WorkerContext, Surroundings, socket.socket], None]
 """Speaks the milter protocol on a listening socket until the worker is retired."""
@@ -144,7 +139,6 @@ def serve_milter(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket
         metrics.follow(
             dns=surroundings.dns_statistics, store=timed, records=audit.counts, notices=office.counters
         )
-        spare_the_collector(COLLECT_AFTER)
         engine_of(configuration)(worker, surroundings, sockets[0])
     finally:
         office.close(worker.seconds_left)

@@ -34,7 +34,6 @@ def spare_the_collector(collect_after: int) -> None:
     """In a worker that has opened everything: that stays for good, and is looked at no more.
 
     `collect_after` is how many objects with references come on top before the collector looks at those.
-    Python's own number, 700, makes it look every few messages, and hardly ever is anything there.
     """
     gc.collect()
     gc.freeze()
