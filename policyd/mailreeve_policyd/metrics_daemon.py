@@ -108,6 +108,7 @@ def _load(configuration: Configuration, daemons: Sequence[str]) -> Generation[Lo
         drain_seconds=DRAIN_SECONDS,
         account=account_of(configuration),
         loaded=Loaded(configuration),
+        hung_after_seconds=configuration.settings.hung_after_seconds,
     )
 
 

@@ -136,7 +136,7 @@ class Notifier:
                 sender.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
             if not self._has_failed:
-                log.warning("the service manager could not be told: %s", error.strerror)
+                log.warning("the service manager could not be told: %s", error.strerror or error)
             self._has_failed = True
         else:
             self._has_failed = False

@@ -159,6 +159,18 @@ def test_who_serves_no_mail_is_no_matter_of_readiness(daemon: Daemon, tmp_path: 
     assert told.value("mailreeve_workers", daemon="policyd", state="serving") == 2
 
 
+def test_a_process_of_the_metrics_that_hangs_is_replaced(tmp_path: Path) -> None:
+    """As those that serve mail are: whoever watches would be blind until the next restart."""
+    path = write_files(tmp_path, "hung_after_seconds = 1.0\n" + CONFIGURATION)
+    with Daemon("policyd", path, tmp_path) as running:
+        running.wait_for_text("metrics listens at")
+        before = running.workers
+        for pid in before:
+            os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: not set(before) & set(running.workers), "all are replaced")
+        wait_until(lambda: all_serve(tmp_path), "they serve again")
+
+
 def test_metrics_switched_on_later_wait_for_a_restart(tmp_path: Path) -> None:
     """Memory for them is shared from the start; without them nothing listens and nothing is counted."""
     on, off = CONFIGURATION, CONFIGURATION.replace("policyd_listen", "#policyd_listen")

@@ -86,6 +86,15 @@ def test_the_watchdog_is_for_the_process_that_it_names(
     assert environment == {"OTHER": "stays"}
 
 
+def test_a_service_manager_that_cannot_be_reached_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With the reason, whoever gives it: Python itself refuses a name that is too long."""
+    notifier = Notifier("@" + "a" * 200)
+    notifier.alive()
+    notifier.alive()
+
+    assert caplog.messages == ["the service manager could not be told: AF_UNIX path too long"]
+
+
 @pytest.mark.parametrize("pid", ["", "1", "nonsense"])
 def test_sockets_of_another_process_are_not_taken(pid: str) -> None:
     """The variables may be inherited; what has these numbers here is something else."""
