@@ -292,8 +292,7 @@ class _Supervisor:
         for old, crew in zip(self._first, new, strict=True):
             for what in _needs_restart(old.generation, crew.generation):
                 log.warning("a changed %s takes effect at the next restart", what)
-        for given_up in self._candidate:
-            self._retire(self._active(given_up))
+        self._retire_crews(self._candidate)
         self._start(new)
 
     def _stop(self) -> None:
@@ -307,6 +306,10 @@ class _Supervisor:
         for crew in self._first:
             _close(crew.listeners)
         self._retire(self._workers)
+
+    def _retire_crews(self, crews: Crews) -> None:
+        """All their workers, also those that are worn already and still serve."""
+        self._retire(one for one in self._workers if one.crew in crews)
 
     def _retire(self, workers: Iterable[Worker]) -> None:
         for worker in workers:
@@ -371,8 +374,7 @@ class _Supervisor:
             log.error("no worker starts with the new configuration (%s): the old one stays in force", how)
             self._metrics.not_loaded()
             self._bulletin.not_loaded(f"no worker starts ({how})")
-            for crew in candidates:
-                self._retire(self._active(crew))
+            self._retire_crews(candidates)
             return
         log.critical("%s cannot start (%s)", failed.daemon.name, how)
         self._status = code if code == os.EX_CONFIG else 1

@@ -76,6 +76,8 @@ def serve(worker: WorkerContext, config: Config, sockets: Sequence[socket.socket
         raise ConfigError("serve", "word", "cannot start")
     if config.get("dies"):
         os._exit(3)
+    if gate := config.get("second_fails"):
+        fail_if_second(Path(gate))
     word = Word(config["word"], config.get("hoards", 0))
     server = PolicyServer(sockets, word, 100)
     retire = (lambda: None) if config.get("stuck") else server.retire
@@ -84,6 +86,15 @@ def serve(worker: WorkerContext, config: Config, sockets: Sequence[socket.socket
     worker.serving(retire, lambda: logging.getLogger().info("%s reopens", config["word"]), post)
     server.serve()
     assert threading.current_thread() is threading.main_thread()
+
+
+def fail_if_second(gate: Path) -> None:
+    """The second worker that comes by cannot start, once somebody has opened this named pipe."""
+    try:
+        gate.with_suffix(".first").touch(exist_ok=False)
+    except FileExistsError:
+        gate.read_bytes()
+        raise ConfigError("serve", "word", "cannot start") from None
 
 
 if __name__ == "__main__":

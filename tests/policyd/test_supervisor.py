@@ -310,6 +310,23 @@ def test_a_worker_that_has_done_enough_is_replaced_and_finishes_what_it_holds(da
     assert not any("died" in line for line in daemon.seen)
 
 
+def test_a_worker_that_has_done_enough_before_its_generation_serves_goes_with_it(daemon: Supervised) -> None:
+    """New workers that are given up leave none behind, whatever they had done by then."""
+    gate = daemon.folder / "gate"
+    os.mkfifo(gate)
+    daemon.start("one")
+    daemon.configure("two", workers=2, most_served=1, second_fails=str(gate))
+    daemon.signal(signal.SIGHUP)
+    while (client := daemon.connect()) and answer(client)[0] != "two":
+        client.close()
+    with client:
+        daemon.wait_for("another takes its place")
+        gate.write_bytes(b"now")
+        daemon.wait_for("the old one stays in force")
+
+        assert client.recv(100) == b""
+
+
 def test_a_worker_that_has_grown_is_replaced(daemon: Supervised) -> None:
     """Memory is a bound, too."""
     daemon.start("one", most_memory_bytes=150 << 20, hoards=200 << 20)
