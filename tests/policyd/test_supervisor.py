@@ -317,8 +317,10 @@ def test_a_worker_that_has_done_enough_before_its_generation_serves_goes_with_it
     daemon.start("one")
     daemon.configure("two", workers=2, most_served=1, second_fails=str(gate))
     daemon.signal(signal.SIGHUP)
-    while (client := daemon.connect()) and answer(client)[0] != "two":
+    client = daemon.connect()
+    while answer(client)[0] != "two":
         client.close()
+        client = daemon.connect()
     with client:
         daemon.wait_for("another takes its place")
         gate.write_bytes(b"now")
