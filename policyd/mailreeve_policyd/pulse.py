@@ -60,9 +60,9 @@ class Pulse:
         """Those that have not answered in their time; nobody, where it was we who were not there.
 
         A parent that was stopped (Ctrl-Z, a suspended machine) finds questions that nobody had time to
-        answer: it asks again.
+        answer: it asks again. It was away if a whole beat passed without it.
         """
-        was_away = now - self.next_beat > BEAT_SECONDS
+        was_away = now - self.next_beat > self._interval
         silent = [one for one in workers if one.is_hung(now)]
         if not was_away:
             return silent

@@ -126,6 +126,17 @@ def test_a_parent_that_was_away_asks_again(team: Team) -> None:
     assert team.worker.asked_at == 3600.0
 
 
+def test_a_parent_that_was_away_for_a_moment_asks_again(team: Team) -> None:
+    """Where a worker may be silent for a second only, a stop of two is long."""
+    team.crew.generation = replace(team.crew.generation, hung_after_seconds=1.0)
+    for moment in (0.0, 0.25):
+        team.beat(moment)
+
+    assert team.pulse.hung(2.25, [team.worker]) == []
+    team.beat(2.25)
+    assert team.worker.asked_at == 2.25
+
+
 def test_nobody_hangs_where_that_is_switched_off(tmp_path: Path) -> None:
     """hung_after_seconds = 0; the watchdog is told while answers are recent."""
     team = Team(tmp_path, hung_after_seconds=0.0)
