@@ -6,11 +6,12 @@ What the structs cannot say is added here: closed sets of words, bounds, and wha
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from mailreeve_policyd.audit_administration import Administered
+from mailreeve_policyd.audit_bound import BoundRecord, Consequence
 from mailreeve_policyd.audit_line import MAX_ITEMS
 from mailreeve_policyd.audit_record import MAX_WHOLE, AuditRecord
 from mailreeve_policyd.escape import MAX_SHOWN
@@ -32,6 +33,8 @@ _WORDS: dict[str, list[str]] = {
     "WouldHave.stage": _STAGES,
     "Told.kind": [kind.value for kind in NoticeKind],
     "Administered.daemon": ["admin"],
+    "BoundRecord.daemon": ["policyd", "milter"],
+    "BoundRecord.consequence": list(get_args(Consequence)),
 }
 _ALWAYS = ("client", "verdict", "spent_ms")
 """Keys with a default that are written all the same."""
@@ -42,9 +45,11 @@ _NOT_IN_MESSAGE = ("repeated",)
 
 def audit_schema() -> Schema:
     """The schema of any line: of each kind the whole, so that nothing beyond its keys is allowed."""
-    _, parts = msgspec.json.schema_components((AuditRecord, Administered), ref_template="#/$defs/{name}")
+    kinds_of_lines = AuditRecord, Administered, BoundRecord
+    _, parts = msgspec.json.schema_components(kinds_of_lines, ref_template="#/$defs/{name}")
     parts = {name: _tighten(name, part) for name, part in parts.items()}
     record, administered = parts.pop("AuditRecord"), parts.pop("Administered")
+    bound = parts.pop("BoundRecord")
     record["properties"]["spent_ms"]["required"] = ["total"]
     record["required"] += _ALWAYS
     message = _kind("message", record, _NOT_IN_MESSAGE)
@@ -56,6 +61,7 @@ def audit_schema() -> Schema:
         "decision": _kind("decision", record, _NOT_IN_DECISION),
         "message": message,
         "administration": _kind("administration", administered, ()),
+        "bound": _kind("bound", bound, ()),
     }
     return {
         "$schema": DIALECT,

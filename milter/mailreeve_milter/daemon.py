@@ -133,7 +133,7 @@ def serve_milter(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket
     decider = noticing(configuration, policy, office, store, Door.MILTER)
     watch(rules.files)
     try:
-        audit = open_audit_log(configuration, "milter", metrics.observe)
+        audit = open_audit_log(configuration, "milter", metrics.observe, metrics.bound_exceeded)
         worker.count_by(audit.counts.recorded)
         surroundings = surroundings_of(loaded, decider, audit, store.never_wait_in, metrics.dns_asked)
         metrics.follow(

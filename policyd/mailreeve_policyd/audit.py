@@ -16,10 +16,12 @@ from datetime import UTC, datetime
 from math import inf
 from typing import Literal
 
+from mailreeve_policyd.audit_bound import MOST_A_MINUTE, Overrun, format_overrun
 from mailreeve_policyd.audit_line import format_record
 from mailreeve_policyd.audit_record import Occurrence, Signature
 from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.escape import cut, escape
+from mailreeve_policyd.moderation import Moderation
 from mailreeve_policyd.sink import BatchSink, Sink, Written
 from mailreeve_policyd.sink_file import FileSink
 from mailreeve_policyd.sink_journal import JournalSink
@@ -53,16 +55,18 @@ SILENT_SECONDS = 60.0
 class AuditCounts:
     """What became of the records of this process, for the metrics; each number only grows.
 
-    `lost` could not be written; `truncated` were written, with shorter texts and lists.
+    `lost` could not be written; `truncated` were written, with shorter texts and lists. `overruns` of both
+    are about bounds, and not about mail.
     """
 
     written: int = 0
     lost: int = 0
     truncated: int = 0
+    overruns: int = 0
 
     def recorded(self) -> int:
         """How many decisions and messages there were."""
-        return self.written + self.lost
+        return self.written + self.lost - self.overruns
 
 
 def _warn_operator(name: str, text: str) -> None:
@@ -71,6 +75,10 @@ def _warn_operator(name: str, text: str) -> None:
 
 def _nobody(_occurrence: Occurrence) -> None:
     """Nobody counts."""
+
+
+def _nobody_counts(_bound: str) -> None:
+    """Nobody counts overruns either."""
 
 
 Spent = Mapping[str, float]
@@ -84,8 +92,9 @@ class AuditLog:
     """The record of one daemon. Its verbs never raise for a place that cannot be written.
 
     What `warn` rules say goes to `warn`, too, with the name of the transaction: the operational log, which
-    somebody reads. `observe` is told of everything that is recorded: it counts. `clock` tells the time of
-    records, `stopwatch` seconds that never go back.
+    somebody reads. `observe` is told of everything that is recorded: it counts. `count_overrun` is told the
+    bound of each overrun, also of those that are left out: `overruns_a_minute` of one bound are written.
+    `clock` tells the time of records, `stopwatch` seconds that never go back.
     """
 
     def __init__(
@@ -96,6 +105,8 @@ class AuditLog:
         *,
         warn: Callable[[str, str], None] = _warn_operator,
         observe: Callable[[Occurrence], None] = _nobody,
+        count_overrun: Callable[[str], None] = _nobody_counts,
+        overruns_a_minute: int = MOST_A_MINUTE,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._daemon = daemon
@@ -104,6 +115,8 @@ class AuditLog:
         self._clock = clock
         self._warn = warn
         self._observe = observe
+        self._count_overrun = count_overrun
+        self._moderation = Moderation(overruns_a_minute, stopwatch)
         self.counts = AuditCounts()
         self._stopwatch = stopwatch
         self._trouble = threading.Lock()
@@ -183,6 +196,19 @@ class AuditLog:
                 )
             )
         )
+
+    def overrun(self, overrun: Overrun) -> bool:
+        """Something went beyond a bound. False if the record has enough of that bound: nor need the log tell.
+
+        From any thread.
+        """
+        self._count_overrun(overrun.bound)
+        unrecorded = self._moderation.admit(overrun.bound)
+        if unrecorded is None:
+            return False
+        self.counts.overruns += 1
+        self._write_one((format_overrun(overrun, self._time(), self._daemon, unrecorded), False))
+        return True
 
     def reopen(self) -> None:
         """The place was rotated."""
@@ -285,9 +311,16 @@ def open_audit_log(
     configuration: Configuration,
     daemon: Literal["policyd", "milter"],
     observe: Callable[[Occurrence], None] = _nobody,
+    count_overrun: Callable[[str], None] = _nobody_counts,
 ) -> AuditLog:
     """The record as `[audit]` says. Opens nothing yet: the first line does."""
-    return AuditLog(daemon, open_sink(configuration, f"mailreeve-{daemon}"), observe=observe)
+    return AuditLog(
+        daemon,
+        open_sink(configuration, f"mailreeve-{daemon}"),
+        observe=observe,
+        count_overrun=count_overrun,
+        overruns_a_minute=configuration.settings.audit.bounds_a_minute,
+    )
 
 
 def open_sink(configuration: Configuration, program: str) -> Sink:

@@ -88,7 +88,7 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
     settings = configuration.settings
     allow_connections(settings.policyd.max_connections, "policyd.max_connections")
     metrics = metrics_of(worker.tally, "policyd")
-    audit = open_audit_log(configuration, "policyd", metrics.observe)
+    audit = open_audit_log(configuration, "policyd", metrics.observe, metrics.bound_exceeded)
     store = metrics.timed(open_store(configuration))
     rules = FollowedRules(loaded.ruleset)
     resolver = open_resolver(configuration, metrics.dns_asked)

@@ -48,6 +48,9 @@ class Metrics(Protocol):
     def observe(self, occurrence: Occurrence) -> None:
         """A decision was made, or a message answered."""
 
+    def bound_exceeded(self, bound: str) -> None:
+        """A peer went beyond a bound: the name of its setting."""
+
     def dns_asked(self, seconds: float) -> None:
         """A DNS server was asked, and took so long."""
 
@@ -77,6 +80,9 @@ class _NoMetrics:
     """Counts nothing."""
 
     def observe(self, occurrence: Occurrence) -> None:
+        """See Metrics."""
+
+    def bound_exceeded(self, bound: str) -> None:
         """See Metrics."""
 
     def dns_asked(self, seconds: float) -> None:
@@ -216,6 +222,11 @@ class WorkerMetrics:
         self._numbers[self._tally.place(family, *labels)] += amount
 
     # -- what others do ------------------------------------------------------------------------------
+
+    def bound_exceeded(self, bound: str) -> None:
+        """See Metrics."""
+        with self._lock:
+            self._add(catalogue.OVERRUNS, self._daemon, bound)
 
     def dns_asked(self, seconds: float) -> None:
         """See Metrics."""

@@ -86,6 +86,9 @@ SKIPPED = _counter(
 ERRORS = _counter(
     "errors", "Messages and decisions in which something of ours failed (see the log).", "daemon"
 )
+OVERRUNS = _counter(
+    "bounds_exceeded", "What was closed, refused or left out over a bound, by its setting.", "daemon", "bound"
+)
 SIGNATURES = _counter("signatures", "DKIM signatures made.", "algorithm")
 FORGED = _counter("fields_removed", "Forged header fields removed.")
 

@@ -42,6 +42,7 @@ class _Searched(msgspec.Struct, frozen=True, gc=False):
     sender: str | None = None
     recipients: tuple[str, ...] = ()
     author_domain: str | None = None
+    bound: str | None = None
     verdict: _Verdict = _Verdict()
 
 
@@ -100,6 +101,7 @@ def _fields(line: bytes) -> Iterator[bytes]:
         ("SENDER", found.sender),
         *(("RECIPIENT", recipient) for recipient in found.recipients),
         ("AUTHOR_DOMAIN", found.author_domain),
+        ("BOUND", found.bound),
         ("ACTION", found.verdict.action),
         ("RULE", found.verdict.rule),
     ]

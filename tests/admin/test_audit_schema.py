@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mailreeve_admin.audit_schema import audit_schema
 from mailreeve_policyd.audit import AuditLog, Signature
 from mailreeve_policyd.audit_administration import Operator, record_administration
+from mailreeve_policyd.audit_bound import Connected, Consequence, Overrun
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.notice import Notice, NoticeKind
@@ -192,6 +193,27 @@ def test_every_act_of_an_administrator_is_as_the_schema_says(
     )
 
 
+@given(
+    st.builds(
+        Overrun,
+        st.sampled_from(["milter.max_connections", "MAX_SIGNED_NAMES"]),
+        st.integers(0, 2**40) | st.floats(0, 1e9),
+        st.sampled_from(get_args(Consequence)),
+        TEXTS,
+        maybe(st.builds(Connected, maybe(st.just("192.0.2.7")), pid=maybe(st.integers(0, 2**22)))),
+        maybe(ADDRESSES),
+        maybe(TEXTS),
+    ),
+    st.sampled_from(["policyd", "milter"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_every_overrun_of_a_bound_is_as_the_schema_says(overrun: Overrun, daemon: Any) -> None:
+    """The fourth kind of line: the second has left out some before it."""
+    clock = iter((0.0, 0.0, 60.0))
+    audit = AuditLog(daemon, Lines(), lambda: NOON, stopwatch=lambda: next(clock), overruns_a_minute=1)
+    assert [audit.overrun(overrun) for _ in range(3)] == [True, False, True]
+
+
 PLAIN = {
     "time": "2026-03-01T12:00:00.123Z",
     "daemon": "policyd",
@@ -219,6 +241,7 @@ PLAIN = {
         ("size", 2**63),
         ("event", "message"),
         ("event", "administration"),
+        ("event", "bound"),
         ("event", "surprise"),
         ("signatures", []),
     ],

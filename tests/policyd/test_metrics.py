@@ -57,6 +57,19 @@ def occurrence(verdict: Verdict, results: Sequence[MethodResult] = (), **more: A
     return Occurrence(time="", daemon="policyd", transaction=transaction, verdict=verdict, **values)
 
 
+def test_overruns_are_counted_by_their_bound(ledger: Ledger, metrics: WorkerMetrics) -> None:
+    """All of them, also those of which the record does not tell."""
+    for bound in ("policyd.max_connections", "policyd.idle_timeout_seconds", "policyd.max_connections"):
+        metrics.bound_exceeded(bound)
+    metrics_of(None, "policyd").bound_exceeded("policyd.max_connections")
+
+    told = read(ledger)
+    assert (
+        told.value("mailreeve_bounds_exceeded_total", daemon="policyd", bound="policyd.max_connections") == 2
+    )
+    assert told.total("mailreeve_bounds_exceeded_total") == 3
+
+
 def test_decisions_are_counted_by_rule_and_action(ledger: Ledger, metrics: WorkerMetrics) -> None:
     """And by the stage that was asked at; what no rule decided stands under a name that no rule has."""
     for rule in ("burst", "burst", None):

@@ -25,6 +25,18 @@ class Audit(Section, frozen=True):
     file: Annotated[
         str, Meta(description='The file, with `to = "file"`; it is opened anew when it was rotated.')
     ] = "/var/log/mailreeve/audit.jsonl"
+    bounds_a_minute: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description=(
+                "Of each bound that peers overrun (a connection that is closed, a command that is refused) a "
+                "worker writes at most so many lines a minute, to the record and to the log: nobody fills a "
+                "disk that way. The next line says how many were left out; the metrics count all."
+            ),
+        ),
+    ] = 10
 
 
 class Log(Section, frozen=True):
