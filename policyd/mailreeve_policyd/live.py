@@ -10,16 +10,21 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Protocol
 
 from mailreeve_policyd.errors import StoreError
-from mailreeve_policyd.escape import escape
+from mailreeve_policyd.escape import encode_wire, escape
 
 REMEMBER_SECONDS = 2.0
 """How old an answer may be (DESIGN.md section 5, promise 6): what the administrator adds holds that soon."""
 
 MAX_REMEMBERED = 10_000
-"""Answers that a process remembers, some two megabytes: what was asked longest ago is forgotten first."""
+"""Answers that a process remembers, some four megabytes: what was asked longest ago is forgotten first."""
+
+MAX_SPELT = 100
+"""Characters of a question that are remembered as they are: strangers have long names, and IPv6 addresses
+with a hundred networks around each. What is longer is known by its digest."""
 
 RETRY_SECONDS = 2.0
 """While nothing answers one request tries again this often, and all others are told at once."""
@@ -59,8 +64,8 @@ class GivenNames:
         return self.tables.get(name, {}).get(key)
 
 
-_Question = tuple[str, str, str | tuple[str, ...]]
-"""What is asked, of which set or table, with which members or key."""
+_Question = tuple[str, str, int, str | bytes]
+"""What is asked, of which set or table, how many members or keys, and these, as _brief has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +102,12 @@ class RememberedNames:
 
     def has(self, name: str, members: Sequence[str]) -> bool:
         """LiveNames.has, as of at most two seconds ago."""
-        return bool(self._ask(("set", name, tuple(members)), lambda: self._names.has(name, members)))
+        question = ("set", name, len(members), _brief("\0".join(members)))
+        return bool(self._ask(question, lambda: self._names.has(name, members)))
 
     def value(self, name: str, key: str) -> str | None:
         """LiveNames.value, as of at most two seconds ago."""
-        found = self._ask(("table", name, key), lambda: self._names.value(name, key))
+        found = self._ask(("table", name, 1, _brief(key)), lambda: self._names.value(name, key))
         return found if isinstance(found, str) else None
 
     def _ask(self, question: _Question, ask: Callable[[], bool | str | None]) -> bool | str | None:
@@ -162,12 +168,17 @@ class RememberedNames:
         self._log.warning("%s is back", self._what)
 
     def _tell_unusable(self, question: _Question, why: str) -> None:
-        kind, name, _ = question
+        kind, name, *_ = question
         with self._lock:
             if (kind, name) in self._unusable:  # bounded: the rules file names them
                 return
             self._unusable.add((kind, name))
         self._log.error("the %s %s in Redis cannot be read: %s", kind, escape(name), escape(why))
+
+
+def _brief(asked: str) -> str | bytes:
+    """The same for the same, and small."""
+    return asked if len(asked) <= MAX_SPELT else blake2b(encode_wire(asked), digest_size=16).digest()
 
 
 class PartedNames:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 
 import pytest
 
@@ -15,6 +16,7 @@ from mailreeve_policyd.live import (
     RememberedNames,
     UnusableName,
 )
+from mailreeve_policyd.rules.membership import networks_around
 from tests.policyd.live_names import Hand, Server
 
 LOG = logging.getLogger("tests.live")
@@ -68,6 +70,23 @@ def test_what_is_remembered_is_bounded() -> None:
     assert server.asked == MAX_REMEMBERED + 1
     names.has("staff", ("user0",))
     assert server.asked == MAX_REMEMBERED + 2
+
+
+def test_what_is_remembered_takes_little_memory_whatever_is_asked() -> None:
+    """A hundred networks are around an IPv6 address; strangers have many of these, and long names."""
+    names = RememberedNames(Server(), LOG, Hand())
+    asked = 1000
+
+    tracemalloc.start()
+    for number in range(asked):
+        names.has("bad", networks_around(f"2001:db8:{number:x}:1234:5678:9abc:def0:1"))
+        names.has("greetings", (f"{number}" + "x" * 8000,))
+        names.value("quotas", f"{number}" + "y" * 8000)
+    networks_around.cache_clear()
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert taken / (3 * asked) * MAX_REMEMBERED < 8 << 20
 
 
 def test_an_outage_is_told_at_once_to_all_but_one_request_in_two_seconds(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis.strategies import ip_addresses
 
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.judgement import Outcome
 from mailreeve_policyd.limits import Limit, Unit
+from mailreeve_policyd.rules.membership import networks_around
 from mailreeve_policyd.rules.outside import Outside
 from mailreeve_policyd.smtp import Stage
-from mailreeve_policyd.transaction import Transaction
+from mailreeve_policyd.transaction import IPAddress, Transaction
 from mailreeve_policyd.verdict import Action, Verdict
 from tests.policyd.live_names import Server, policy_with, rules_with
 from tests.policyd.rules_text import IGNORE, at_rcpt, moment
@@ -34,7 +38,7 @@ def decided(rule: str, transaction: Transaction, server: Server, names: str = ST
 
 
 @pytest.mark.parametrize(
-    ("condition", "given", "member"),
+    ("condition", "moment_of", "member"),
     [
         ("sasl_username in staff", {"login": "Bob"}, "bob"),
         ("sender in staff", {"sender": "Ann@B\u00fccher.example"}, "ann@xn--bcher-kva.example"),
@@ -49,10 +53,24 @@ def decided(rule: str, transaction: Transaction, server: Server, names: str = ST
         ('sasl_username in ("ann", staff)', {"login": "bob"}, "bob"),
     ],
 )
-def test_a_fact_is_asked_as_it_compares(condition: str, given: dict[str, Any], member: str) -> None:
+def test_a_fact_is_asked_as_it_compares(condition: str, moment_of: dict[str, Any], member: str) -> None:
     """Lower case, A-labels, addresses in their canonical form: so the administrator adds them."""
-    assert holds(condition, moment(**given), Server(sets={"staff": frozenset((member,))})) is True
-    assert holds(condition, moment(**given), Server()) is False
+    assert holds(condition, moment(**moment_of), Server(sets={"staff": frozenset((member,))})) is True
+    assert holds(condition, moment(**moment_of), Server()) is False
+
+
+@given(ip_addresses())
+@example(ip_address("::1"))
+@example(ip_address("::192.0.2.1"))
+@example(ip_address("64:ff9b::192.0.2.1"))
+@example(ip_address("2001:db8:0:1:0:1:0:1"))
+@example(ip_address("2001:0:0:1::1"))
+def test_networks_are_spelt_as_whoever_adds_them_spells_them(address: IPAddress) -> None:
+    """By their first address in its short form, from the single address on."""
+    bits, shortest = (32, 8) if address.version == 4 else (128, 16)
+    around = [str(ip_network((address, length), strict=False)) for length in range(bits, shortest - 1, -1)]
+
+    assert networks_around(str(address)) == (str(address), *around)
 
 
 def test_an_absent_fact_asks_nobody() -> None:
