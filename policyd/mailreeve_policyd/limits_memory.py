@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from itertools import islice, takewhile
 
 from mailreeve_policyd.limits import Charge, Charged, Unit, Usage, charge_one_by_one
 from mailreeve_policyd.limits_judge import CountedWindow, Judgement, judge
@@ -118,22 +119,28 @@ class _Members:
     """A key that counts distinct values (limits_judge.Window).
 
     Each member is kept with the last moment at which it is in the window: one period after it was seen.
+    They stand in the order of these moments, so that a charge looks at those alone that have left.
     """
 
-    __slots__ = ("_ends", "_kept", "_key", "_members", "_seen", "added", "held")
+    __slots__ = ("_ends", "_kept", "_key", "_left", "_members", "_now", "_seen", "added", "held")
 
     def __init__(self, kept: dict[bytes, dict[bytes, int]], charge: Charge, now: int) -> None:
         self._kept = kept
         self._key = charge.key
+        self._now = now
         self._ends = now + period_seconds(charge.limit) * MICROSECONDS
-        self._members = {member: ends for member, ends in kept.get(charge.key, {}).items() if ends >= now}
+        self._members = kept.get(charge.key, {})
+        self._left = list(takewhile(self._has_left, self._members))
         self._seen: set[bytes] = set()
-        self.held = len(self._members)
+        self.held = len(self._members) - len(self._left)
         self.added = 0
+
+    def _has_left(self, member: bytes) -> bool:
+        return self._members.get(member, -1) < self._now
 
     def weight(self, charge: Charge) -> int:
         member = _member(charge)
-        return 0 if member in self._seen or member in self._members else 1
+        return int(member not in self._seen and self._has_left(member))
 
     def asked(self, charge: Charge) -> int:
         return len(self._seen | {_member(charge)})
@@ -144,14 +151,20 @@ class _Members:
 
     def frees(self, charge: Charge, surplus: int) -> int:
         staying = self._seen | {_member(charge)}
-        leaving = sorted(ends for member, ends in self._members.items() if member not in staying)
-        return min(leaving[surplus - 1], self._ends) + 1
+        held = islice(self._members.items(), len(self._left), None)
+        leaving = (ends for member, ends in held if member not in staying)
+        return min(next(islice(leaving, surplus - 1, None)), self._ends) + 1
 
     def write(self) -> None:
-        if self._seen:
+        if not self._seen:
+            return
+        members = self._kept.setdefault(self._key, self._members)
+        for member in (*self._left, *self._seen):
+            members.pop(member, None)
+        if members and next(reversed(members.values())) > self._ends:
             # one that ends later was seen before the clock was set back
-            kept = {member: min(ends, self._ends) for member, ends in self._members.items()}
-            self._kept[self._key] = kept | dict.fromkeys(self._seen, self._ends)
+            members.update((member, min(ends, self._ends)) for member, ends in members.items())
+        members.update(dict.fromkeys(self._seen, self._ends))
 
 
 _Judgement = Judgement[_Counter | _Members]
