@@ -90,6 +90,7 @@ LIMITS = "".join(f"    r{number}: limit 9 messages/hour per sender spoofable\n" 
         "expect continue at rcpt after 999 times\n" * 2,
         "expect continue at rcpt after 2000 times\n",
         'expect continue at mail where ours has "a"\n' * 1970,
+        'expect continue at mail with client_network = "a"\n' * 1970,
     ],
 )
 def test_what_all_lines_take_is_bounded(lines: str) -> None:
@@ -201,14 +202,53 @@ def test_what_has_no_others_is_told(line: str, problem: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["a@example.net", '"a b"@example.net', "a@[192.0.2.1]", "postmaster"])
-@pytest.mark.parametrize("fact", ["recipient", "recipient_domain"])
-def test_another_address_or_domain_is_one_that_differs(address: str, fact: str) -> None:
-    """Another recipient keeps the domain, another domain the local part, whatever form the address has."""
-    if fact == "recipient_domain" and not address.endswith("net"):
-        return
-    rules = "at rcpt { crowd: limit 3 distinct recipient/day per sasl_username }\n"
-    rules += "at data { wide: limit 3 distinct recipient_domain/day per sasl_username }\n"
+def test_another_address_is_one_that_differs(address: str) -> None:
+    """It keeps the domain, whatever form it has."""
     written = address.replace(chr(34), chr(92) + chr(34))
-    given = f'with sasl_username = "bob", recipient = "{written}"'
-    stage = "rcpt" if fact == "recipient" else "data"
-    ruleset_of(f"{rules}expect defer at {stage} {given} after 3 times with other {fact}\n")
+    rules = "at rcpt { crowd: limit 3 distinct recipient/day per sasl_username }\n"
+    ruleset_of(f'{rules}expect defer {BOB}, recipient = "{written}" after 3 times with other recipient\n')
+
+
+WIDE = "at rcpt { wide: limit 3 distinct recipient_domain/day per sasl_username }\n"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        ', recipient = "a@example.net"',
+        ', recipient_domain = "example.net"',
+        ', recipient = "a@example.net", recipient_domain = "example.net"',
+    ],
+)
+def test_another_domain_is_one_that_differs(given: str) -> None:
+    """It is the address that has another domain, where one is given."""
+    ruleset_of(f"{WIDE}expect defer {BOB}{given} after 3 times with other recipient_domain\n")
+
+
+@pytest.mark.parametrize(
+    "address", ["postmaster", "a@[192.0.2.1]", f"a@{'a.' * 120}example.net", f"a@{'a' * 63}.{'b.' * 92}net"]
+)
+def test_an_address_without_another_domain_is_told(address: str) -> None:
+    """Or all messages would have none, and the limit would never be met."""
+    given = f'{BOB}, recipient = "{address}" after 9 times with other recipient_domain'
+    with pytest.raises(ConfigError, match="there is no other `recipient_domain` by what this line gives"):
+        ruleset_of(f"{WIDE}expect continue {given}\n")
+
+
+def test_another_client_is_in_another_network_as_networks_are_set() -> None:
+    """ipv4_prefix and ipv6_prefix say which addresses are one customer's."""
+    rules = "at rcpt { crowd: limit 3 distinct client_address/day per sasl_username }\n"
+    rules += "at data { nets: limit 3 distinct client_network/day per sasl_username else hold }\n"
+    for action, stage, address in (("defer", "rcpt", "2001:db8::1"), ("hold", "data", "192.0.2.1")):
+        given = f'at {stage} with sasl_username = "bob", client_address = {address}'
+        rules += f"expect {action} {given} after 3 times with other client_address\n"
+
+    rules_with(rules, Outside(ipv4_prefix=24, ipv6_prefix=48))
+
+
+def test_another_login_that_is_an_address_keeps_its_domain() -> None:
+    """Rules know their logins by it."""
+    rules = "at rcpt { a: limit 2 messages/day per client_port if sasl_username matches /@example.org$/ }\n"
+    given = 'sasl_username = "bob@example.org", client_port = 7'
+    ruleset_of(f"{rules}expect defer at rcpt with {given} after 2 times with other sasl_username\n")

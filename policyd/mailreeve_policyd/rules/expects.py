@@ -25,7 +25,7 @@ from mailreeve_policyd.rules.rehearsal import rehearse
 from mailreeve_policyd.rules.ruleset import Ruleset
 from mailreeve_policyd.rules.scope import Scope
 from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
-from mailreeve_policyd.rules.variation import can_vary, other
+from mailreeve_policyd.rules.variation import Prefixes, can_vary, other
 from mailreeve_policyd.rules.verbs import Verb
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
@@ -33,7 +33,7 @@ from mailreeve_policyd.verdict import Action, Verdict
 
 MAX_STEPS = 200_000
 """All lines of a file together: some seconds, and a reload waits for them. A step takes about 50 us: a
-message, each limit that it may meet, and each rule that is compiled anew for a `where`."""
+message, each limit that it may meet, and each rule that is compiled anew for a `where` or a place."""
 
 MAX_EXPECTS = 2000
 """Lines of one file."""
@@ -91,11 +91,20 @@ def _check_steps(parsed: RulesFile, ruleset: Ruleset) -> None:
     total = 0
     for node in parsed.expects:
         messages = 1 + (node.after.times.value if node.after else 0)
-        total += messages * (1 + limits[node.stage.text]) + (len(ruleset.rules) if node.members else 0)
+        total += messages * (1 + limits[node.stage.text])
+        total += len(ruleset.rules) if _has_rules_of_its_own(node) else 0
         if total > MAX_STEPS:
             problem = f"the expect lines take more than {MAX_STEPS} steps together"
             hint = "a smaller limit proves the same; a step is each message, and each limit that it may meet"
             raise Mistake(node.after.times.at if node.after else node.at, problem, hint)
+
+
+def _has_rules_of_its_own(node: ExpectNode) -> bool:
+    """Are they compiled anew for what it gives?"""
+    subjects = [given.subject for given in node.givens]
+    if node.after is not None and node.after.others is not None:
+        subjects += node.after.others.subjects
+    return bool(node.members) or any(one.name in BOUND_FACTS and not one.is_attribute for one in subjects)
 
 
 def _run(node: ExpectNode, context: _Context) -> None:
@@ -141,24 +150,36 @@ class _Messages:
     described: Description
     others: tuple[tuple[Subject, Fact], ...]
     bound: dict[str, FactValue]
+    prefixes: Prefixes
 
     @classmethod
     def of(cls, node: ExpectNode, scope: Scope) -> _Messages:
+        """Raises Mistake where something that is to differ would not."""
         described = description_from(node.givens, scope)
         others = _others(node.after, scope)
+        prefixes = {4: scope.outside.ipv4_prefix, 6: scope.outside.ipv6_prefix}
         bound = dict(bound_from(node.givens, scope))
-        bound |= {
-            fact.name: other(fact, None, 0) for _, fact in others if fact.name in BOUND_FACTS - bound.keys()
-        }
-        return cls(described, others, bound)
+        unbound = [fact for _, fact in others if fact.name in BOUND_FACTS - bound.keys()]
+        bound |= {fact.name: other(fact, None, 0, prefixes) for fact in unbound}
+        messages = cls(described, others, bound, prefixes)
+        messages.check(node.after.times.value if node.after else 0)
+        return messages
 
     def make(self, number: int, instance: str) -> Transaction:
         """The message with this number, from 0 on."""
         described = self.described
         for subject, fact in self.others:
-            described = described.other(subject, fact, number)
+            described = described.other(subject, fact, number, self.prefixes)
         self.bound.update((name, described.values[name]) for name in self.bound)
         return replace(described.transaction(), instance=instance)
+
+    def check(self, times: int) -> None:
+        """Raise Mistake if a fact that is to differ is absent in the first message, or in the last."""
+        ends = [self.make(number, "") for number in (0, times)]
+        for subject, fact in self.others:
+            if fact.name not in BOUND_FACTS and any(fact.read(message) is None for message in ends):
+                problem = f"there is no other {quote(fact.name)} by what this line gives"
+                raise Mistake(subject.at, problem, "give an address that has a domain, not too long a one")
 
 
 def _others(after: After | None, scope: Scope) -> tuple[tuple[Subject, Fact], ...]:

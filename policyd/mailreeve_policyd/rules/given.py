@@ -16,7 +16,7 @@ from mailreeve_policyd.rules.outside import BOUND_FACTS
 from mailreeve_policyd.rules.scope import Scope
 from mailreeve_policyd.rules.sets import normal_text
 from mailreeve_policyd.rules.source import Mistake, one_of, quote, suggest
-from mailreeve_policyd.rules.variation import other
+from mailreeve_policyd.rules.variation import Prefixes, other
 from mailreeve_policyd.smtp import Domain, Mailbox, Stage, parse_domain, parse_path
 from mailreeve_policyd.transaction import Envelope, Evidence, Session, Tls, Transaction, parse_address
 
@@ -48,19 +48,20 @@ class Description:
     values: Mapping[str, FactValue] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
 
-    def other(self, subject: Subject, fact: Fact, number: int) -> Description:
+    def other(self, subject: Subject, fact: Fact, number: int, prefixes: Prefixes) -> Description:
         """The same with another value of this fact (variation.other), which may be part of an address."""
         name = fact.name
         given: FactValue | None = self.values.get(name)
         address = name.removesuffix("_domain")
         values = dict(self.values)
-        if given is None and address != name and address in values:
-            local, _, given = str(values.pop(address)).rpartition("@")
-            values[address] = f"{local}@{other(fact, given, number)}"
+        if address != name and address in values:
+            local, _, host = str(values[address]).rpartition("@")
+            varied = other(fact, given or host, number, prefixes)
+            values |= {address: f"{local}@{varied}" if local else values[address], name: varied}
             return Description(self.stage, values, self.attributes)
         if given is None and (domain := values.pop(f"{name}_domain", None)) is not None:
             given = f"{ANYBODY}@{domain}"
-        values[name] = varied = other(fact, given, number)
+        values[name] = varied = other(fact, given, number, prefixes)
         is_attribute = subject.is_attribute or name in _ATTRIBUTES
         attributes = {**self.attributes, subject.name: str(varied)} if is_attribute else self.attributes
         return Description(self.stage, values, attributes)

@@ -6,13 +6,13 @@ The same ones in every run, as many as are asked for, and no two alike. Knows ty
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 
 from mailreeve_policyd.facts import Fact, FactType, FactValue
 from mailreeve_policyd.smtp import Domain
 
-SUBNET_BITS = 64
-"""Of an IPv6 address: another one is in another customer's network, too (outside.IPV6_PREFIX)."""
+Prefixes = Mapping[int, int]
+"""How long the networks are that limits tell apart, by the version of IP."""
 
 # Names and addresses that nobody has (RFC 2606, RFC 2544: a hundred thousand of them).
 _BASES: Mapping[FactType, FactValue] = {
@@ -29,40 +29,40 @@ def can_vary(fact: Fact) -> bool:
     return fact.type in _VARIATIONS
 
 
-def other(fact: Fact, given: FactValue | None, number: int) -> FactValue:
+def other(fact: Fact, given: FactValue | None, number: int, prefixes: Prefixes) -> FactValue:
     """Another value like the one that is given, or like one that nobody has; with 0 that one itself."""
     base = _BASES[fact.type] if given is None else given
-    return _VARIATIONS[fact.type](base, number) if number else base
+    return _VARIATIONS[fact.type](base, number, prefixes) if number else base
 
 
-def _text(base: FactValue, number: int) -> str:
-    return f"{base}{number}"
-
-
-def _mailbox(base: FactValue, number: int) -> str:
+def _text(base: FactValue, number: int, _: Prefixes) -> str:
+    """Of an address, and a login may be one, it is the local part that differs."""
     local, at, domain = str(base).rpartition("@")
+    if not at:
+        return f"{base}{number}"
     quote = '"' if local.endswith('"') else ""
-    return f"{local.removesuffix(quote)}{number}{quote}{at}{domain}" if at else _text(base, number)
+    return f"{local.removesuffix(quote)}{number}{quote}@{domain}"
 
 
-def _domain(base: FactValue, number: int) -> Domain:
+def _domain(base: FactValue, number: int, _: Prefixes) -> Domain:
     return Domain(f"n{number}.{base}")
 
 
-def _address(base: FactValue, number: int) -> FactValue:
-    """What would lie behind the last address goes on at the first."""
+def _address(base: FactValue, number: int, prefixes: Prefixes) -> FactValue:
+    """In another network, too. What would lie behind the last address goes on at the first."""
     address = ip_address(str(base))
-    step = number << SUBNET_BITS if isinstance(address, IPv6Address) else number
-    return type(address)((int(address) + step) % (1 << address.max_prefixlen))
+    bits = address.max_prefixlen
+    step = number << (bits - prefixes[address.version])
+    return type(address)((int(address) + step) % (1 << bits))
 
 
-def _number(base: FactValue, number: int) -> int:
+def _number(base: FactValue, number: int, _: Prefixes) -> int:
     return int(str(base)) + number
 
 
-_VARIATIONS: Mapping[FactType, Callable[[FactValue, int], FactValue]] = {
+_VARIATIONS: Mapping[FactType, Callable[[FactValue, int, Prefixes], FactValue]] = {
     FactType.TEXT: _text,
-    FactType.MAILBOX: _mailbox,
+    FactType.MAILBOX: _text,
     FactType.DOMAIN: _domain,
     FactType.NETWORK_ADDRESS: _address,
     FactType.NUMBER: _number,
