@@ -244,9 +244,8 @@ class _Supervisor:
         for crew in self._short_of_workers():
             if crew.next_start <= now:
                 self._fill(crew)
-        for crew in self._current:
-            if self._all_serve(crew):
-                self._retire(one for one in self._workers if one.crew is crew and one.state is State.WORN)
+        for crew in (*self._current, *self._candidate):
+            self._retire(self._replaced(crew))
         self._pulse.beat(now, self._workers, self._current)
         self._metrics.look(now, self._workers, self._current)
         if not self._candidate:
@@ -255,6 +254,12 @@ class _Supervisor:
     def _all_serve(self, crew: Crew) -> bool:
         serving = [one for one in self._active(crew) if one.state is State.SERVING]
         return len(serving) == crew.generation.workers
+
+    def _replaced(self, crew: Crew) -> list[Worker]:
+        """The worn in whose places others serve, the oldest first."""
+        worn = [one for one in self._workers if one.crew is crew and one.state is State.WORN]
+        serving = [one for one in self._active(crew) if one.state is State.SERVING]
+        return worn[: max(0, len(worn) + len(serving) - crew.generation.workers)]
 
     def _serving(self) -> int:
         return sum(one.serves and one.crew.daemon.is_vital for one in self._workers)

@@ -78,6 +78,8 @@ def serve(worker: WorkerContext, config: Config, sockets: Sequence[socket.socket
         os._exit(3)
     if gate := config.get("second_fails"):
         fail_if_second(Path(gate))
+    if (gate := config.get("first_waits")) and is_first(Path(gate)):
+        Path(gate).read_bytes()
     word = Word(config["word"], config.get("hoards", 0))
     server = PolicyServer(sockets, word, 100)
     retire = (lambda: None) if config.get("stuck") else server.retire
@@ -90,11 +92,18 @@ def serve(worker: WorkerContext, config: Config, sockets: Sequence[socket.socket
 
 def fail_if_second(gate: Path) -> None:
     """The second worker that comes by cannot start, once somebody has opened this named pipe."""
+    if not is_first(gate):
+        gate.read_bytes()
+        raise ConfigError("serve", "word", "cannot start")
+
+
+def is_first(gate: Path) -> bool:
+    """Is this the first worker that comes by?"""
     try:
         gate.with_suffix(".first").touch(exist_ok=False)
     except FileExistsError:
-        gate.read_bytes()
-        raise ConfigError("serve", "word", "cannot start") from None
+        return False
+    return True
 
 
 if __name__ == "__main__":

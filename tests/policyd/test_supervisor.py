@@ -310,6 +310,15 @@ def test_a_worker_that_has_done_enough_is_replaced_and_finishes_what_it_holds(da
     assert not any("died" in line for line in daemon.seen)
 
 
+def meet(daemon: Supervised, word: str) -> socket.socket:
+    """A connection to a worker that answers so."""
+    client = daemon.connect()
+    while answer(client)[0] != word:
+        client.close()
+        client = daemon.connect()
+    return client
+
+
 def test_a_worker_that_has_done_enough_before_its_generation_serves_goes_with_it(daemon: Supervised) -> None:
     """New workers that are given up leave none behind, whatever they had done by then."""
     gate = daemon.folder / "gate"
@@ -317,16 +326,30 @@ def test_a_worker_that_has_done_enough_before_its_generation_serves_goes_with_it
     daemon.start("one")
     daemon.configure("two", workers=2, most_served=1, second_fails=str(gate))
     daemon.signal(signal.SIGHUP)
-    client = daemon.connect()
-    while answer(client)[0] != "two":
-        client.close()
-        client = daemon.connect()
-    with client:
+    with meet(daemon, "two") as client:
         daemon.wait_for("another takes its place")
         gate.write_bytes(b"now")
         daemon.wait_for("the old one stays in force")
 
         assert client.recv(100) == b""
+
+
+def test_workers_that_have_done_enough_do_not_wait_for_one_that_does_not_come(daemon: Supervised) -> None:
+    """Each goes when as many serve as should: they would add up while one of them takes long to start."""
+    gate = daemon.folder / "gate"
+    os.mkfifo(gate)
+    daemon.start("one")
+    daemon.configure("two", workers=2, most_served=1, first_waits=str(gate))
+    daemon.signal(signal.SIGHUP)
+    with meet(daemon, "two") as client:
+        serving = {answer(client)[1]}
+        while len(serving) < 3:
+            word, pid, _ = daemon.ask()
+            serving |= {pid} if word == "two" else set()
+
+        assert client.recv(100) == b""
+    gate.write_bytes(b"now")
+    daemon.wait_for("serves with the new configuration at")
 
 
 def test_a_worker_that_has_grown_is_replaced(daemon: Supervised) -> None:
