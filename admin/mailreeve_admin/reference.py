@@ -142,7 +142,9 @@ def _range(kind: msgspec.inspect.IntType | msgspec.inspect.FloatType) -> str:
     if low is None and kind.le is None:
         return ""
     above = "above " if kind.gt is not None else ""
-    return f", {above}{low:g} to {kind.le:g}" if kind.le is not None else f", {above or 'from '}{low:g}"
+    return (
+        f", {above}{low:.12g} to {kind.le:.12g}" if kind.le is not None else f", {above or 'from '}{low:.12g}"
+    )
 
 
 def _toml(field: msgspec.inspect.Field) -> str:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from math import inf
 
 log = logging.getLogger(__name__)
 
@@ -18,15 +19,20 @@ PAUSE_SECONDS = 1.0
 """Before the next try when the system has no descriptor or memory for another connection."""
 
 
+SAY_AGAIN_SECONDS = 60.0
+"""Between two times that it is said that all connections are taken."""
+
+
 class Acceptor:
     """Gives each connection of `listener`, which does not block, to a protocol that `make_protocol` makes.
 
     At most `max_connections` at once: who calls `release` for each that has ended lets the next in; those
-    that came meanwhile wait in the socket's backlog. All methods are called in the loop's thread.
+    that came meanwhile wait in the socket's backlog, and `full` is called, at most once in SAY_AGAIN_SECONDS.
+    All methods are called in the loop's thread.
     """
 
     __slots__ = (
-        "_has_told",
+        "_full",
         "_is_closed",
         "_is_watching",
         "_listener",
@@ -35,6 +41,7 @@ class Acceptor:
         "_max_connections",
         "_starting",
         "_taken",
+        "_told_at",
     )
 
     def __init__(
@@ -43,6 +50,7 @@ class Acceptor:
         listener: socket.socket,
         make_protocol: Callable[[], asyncio.Protocol],
         max_connections: int,
+        full: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = loop
         self._listener = listener
@@ -50,7 +58,8 @@ class Acceptor:
         self._max_connections = max_connections
         self._starting: set[asyncio.Task[object]] = set()
         self._taken = 0
-        self._has_told = False
+        self._full = full
+        self._told_at = -inf
         self._is_watching = False
         self._is_closed = False
         listener.setblocking(False)
@@ -95,17 +104,15 @@ class Acceptor:
             return
         self._taken += 1
         if self._taken >= self._max_connections:
-            self._tell_once()
+            self._tell_full()
             self._unwatch()
         self._start(accepted)
 
-    def _tell_once(self) -> None:
-        if not self._has_told:
-            self._has_told = True
-            log.warning(
-                "all %d connections (milter.max_connections) are taken: further ones wait",
-                self._max_connections,
-            )
+    def _tell_full(self) -> None:
+        now = self._loop.time()
+        if now - self._told_at >= SAY_AGAIN_SECONDS:
+            self._told_at = now
+            self._full()
 
     def _start(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)

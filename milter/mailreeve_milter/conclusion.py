@@ -5,13 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from mailreeve_milter.answers import FAILED, TOO_MANY_FORGED, Answer, Outcome, respond
-from mailreeve_milter.edits import (
-    MAX_REMOVALS,
-    added_fields,
-    insert_on_top,
-    remove_received_spf,
-    remove_results,
-)
+from mailreeve_milter.edits import added_fields, insert_on_top, remove_received_spf, remove_results
 from mailreeve_milter.examination import NOTHING, Additions, Examination
 from mailreeve_milter.recipients import changed_recipients
 from mailreeve_milter.surroundings import Surroundings
@@ -36,7 +30,7 @@ def conclude(
     watch = around.stopwatch
     judged = message.judged = message.judged or _judge(around, message, examination)
     transaction = judged.transaction
-    verdict = earlier.discard or _refuse_crowd(message) or _decide(around, transaction)
+    verdict = earlier.discard or _refuse_crowd(around, message) or _decide(around, transaction)
     decided = watch()
     outcome = Outcome(respond(verdict), transaction=transaction, verdict=verdict)
     additions = NOTHING
@@ -68,9 +62,9 @@ def _judge(around: Surroundings, message: MessageUnderWay, examination: Examinat
     return Judged(replace(transaction, evidence=evidence), evidence, began, around.stopwatch())
 
 
-def _refuse_crowd(message: MessageUnderWay) -> Verdict | None:
+def _refuse_crowd(around: Surroundings, message: MessageUnderWay) -> Verdict | None:
     """Forged fields can only go one by one; a message with a crowd of them is refused as it is."""
-    if len(message.header.claimed) + message.header.received_spf <= MAX_REMOVALS:
+    if len(message.header.claimed) + message.header.received_spf <= around.examiner.bounds.removals:
         return None
     return Verdict(Action.REJECT, Stage.END_OF_MESSAGE, reply=TOO_MANY_FORGED)
 

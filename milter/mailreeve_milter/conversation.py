@@ -17,12 +17,10 @@ from mailreeve_milter.examination import Examination
 from mailreeve_milter.session import Macros, connected_session, declared_size, session_at_mail
 from mailreeve_milter.surroundings import Surroundings
 from mailreeve_milter.underway import MessageUnderWay, Remembered
+from mailreeve_policyd.audit_bound import Consequence, Overrun
 from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.smtp import Mailbox, Stage, parse_mailbox, parse_path
-from mailreeve_policyd.transaction import Session, Transaction
-
-MAX_RECIPIENTS = 50_000
-"""Of one message: fifty times what Postfix takes (smtpd_recipient_limit). Further ones are deferred."""
+from mailreeve_policyd.transaction import IPAddress, Session, Transaction
 
 
 class Conversation:
@@ -42,6 +40,18 @@ class Conversation:
         self._at_connect = Remembered()
         self._remembered = Remembered()  # that, and what HELO left
         self._has_failed = False
+
+    @property
+    def client(self) -> IPAddress | None:
+        """Whose session it is, as far as it is known."""
+        session = self._message.session if self._message is not None else self._session
+        return session.client_address if session is not None else None
+
+    @property
+    def has_failed(self) -> bool:
+        """Was `fail` called before, in this message or, without one, in this session?"""
+        message = self._message
+        return self._has_failed if message is None else message.has_failed and not message.is_ending
 
     def connect(self, name: str, address: str | None, port: int | None, macros: Macros) -> Response:
         """A client: its name as the MTA gives it, and its address (None: it came by no network)."""
@@ -73,8 +83,9 @@ class Conversation:
 
     def rcpt(self, path: str, macros: Macros) -> Response:  # noqa: ARG002 -- every command has its macros
         """RCPT; a refusal is that recipient's alone."""
-        recipients = self._current().recipients
-        if len(recipients) >= MAX_RECIPIENTS:
+        recipients, most = self._current().recipients, self._around.examiner.bounds.recipients
+        if len(recipients) >= most:
+            self._tell_once("milter.max_recipients", most, "refused", "further recipients are deferred")
             return TOO_MANY
         recipient = parse_path(path) or parse_mailbox("")
         response = self._decide(Stage.RCPT, recipient)
@@ -173,8 +184,25 @@ class Conversation:
         transaction = self._with_evidence(self._snapshot(stage, recipient))
         verdict = self._around.policy.decide(transaction, (stage,))
         self._around.audit.decision(transaction, verdict, {"total": self._around.stopwatch() - started})
-        (self._message.remembered if self._message else self._remembered).keep(verdict)
+        remembered = self._message.remembered if self._message else self._remembered
+        most = self._around.examiner.bounds.added_fields
+        if not remembered.keep(verdict, most):
+            self._tell_once(
+                "milter.max_added_fields", most, "left-out", "further fields of rules are left out"
+            )
         return respond(verdict)
+
+    def _tell_once(self, bound: str, maximum: int, consequence: Consequence, reason: str) -> None:
+        """Record that the message goes beyond a bound, the first time that it does."""
+        message = self._message
+        if message is not None:
+            if bound in message.exceeded:
+                return
+            message.exceeded |= {bound}
+        queue_id = message.queue_id if message is not None else None
+        self._around.audit.overrun(
+            Overrun(bound, maximum, consequence, reason, client=self.client, queue_id=queue_id)
+        )
 
     def _snapshot(self, stage: Stage, recipient: Mailbox | None) -> Transaction:
         if self._message is not None:

@@ -12,6 +12,7 @@ from mailreeve_milter.connection_bounds import ConnectionBounds
 from mailreeve_milter.dmarc import Method
 from mailreeve_milter.examination import Examiner
 from mailreeve_milter.keys import load_signing_keys
+from mailreeve_milter.message_bounds import MessageBounds
 from mailreeve_milter.public_suffixes import load_suffixes
 from mailreeve_milter.signing_table import SigningKeys
 from mailreeve_milter.store_elsewhere import StoreElsewhere
@@ -32,6 +33,7 @@ from mailreeve_policyd.launch import (
 from mailreeve_policyd.limits_open import open_store
 from mailreeve_policyd.metrics import metrics_of
 from mailreeve_policyd.metrics_daemon import run_measured
+from mailreeve_policyd.moderation import Moderation
 from mailreeve_policyd.notices_open import noticing, open_office
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver import Resolver
@@ -177,6 +179,7 @@ def surroundings_of(
         never_wait_in,
         dns_statistics=resolver.statistics,
         bounds=_bounds(configuration.settings.milter),
+        breaches=Moderation(configuration.settings.audit.bounds_a_minute),
     )
 
 
@@ -186,6 +189,8 @@ def _bounds(settings: MilterSettings) -> ConnectionBounds:
         settings.idle_timeout_seconds,
         settings.packet_timeout_seconds,
         settings.total_timeout_seconds,
+        settings.max_packet_bytes,
+        settings.max_waiting,
     )
 
 
@@ -198,11 +203,18 @@ def make_examiner(loaded: Loaded, resolver: Resolver) -> Examiner:
         authserv_id=configuration.authserv_id,
         own_networks=NetworkSet(configuration.trusted_networks),
         relays=NetworkSet(configuration.relay_networks),
-        max_header_octets=settings.milter.max_header_bytes,
         max_signatures=settings.authentication.max_signatures,
         keys=loaded.keys,
         resolver=lambda: BudgetResolver(resolver, seconds),
         arc=loaded.arc,
         received_spf=settings.authentication.received_spf,
         organizational_domain=Method(settings.authentication.organizational_domain),
+        bounds=MessageBounds(
+            settings.milter.max_header_bytes,
+            settings.milter.max_header_fields,
+            settings.milter.max_recipients,
+            settings.milter.max_added_fields,
+            settings.authentication.max_results_read,
+            settings.authentication.max_removed_fields,
+        ),
     )

@@ -12,10 +12,6 @@ from mailreeve_milter.answers import InsertHeader
 from mailreeve_milter.message import HeaderField
 from mailreeve_policyd.verdict import AddHeader, RemoveHeader
 
-MAX_REMOVALS = 500
-"""Of one message: each makes Postfix read the queue file anew, so that 8,000 take ten seconds. No honest
-message has so many fields that must go."""
-
 RESULTS_FIELD = b"authentication-results"
 """The name in lower case, for comparison."""
 

@@ -41,6 +41,7 @@ from mailreeve_milter.libmilter_context import Connection, Context, ContextMacro
 from mailreeve_milter.session import WANTED_MACROS, Macros
 from mailreeve_milter.surroundings import Surroundings
 from mailreeve_policyd.escape import decode_wire, escape, escape_ascii
+from mailreeve_policyd.moderation import Moderation
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.worker import WorkerContext
 
@@ -60,9 +61,6 @@ NO_MACRO = "{mailreeve}"
 
 SETTLE_SECONDS = 0.5
 """A connection may have been accepted and not yet have spoken when a worker retires."""
-
-MAX_PACKET_OCTETS = 1_048_575
-"""The largest that libmilter knows (MILTER_MDS_1M), ten times Postfix's header_size_limit."""
 
 POLL_SECONDS = 0.05
 """How often a retiring worker looks whether it has finished."""
@@ -248,7 +246,7 @@ class Callbacks:
         try:
             return act(context.getpriv())
         except Exception as error:  # noqa: BLE001 -- `fail` logs it
-            return fail(context, error)
+            return fail(context, error, self._surroundings.breaches)
 
 
 def ask_for_macros(context: Context) -> None:
@@ -287,12 +285,15 @@ def carry_out(context: Context, connection: Connection, outcome: Outcome) -> int
     return give_answer(context, outcome.response)
 
 
-def fail(context: Context, error: Exception) -> int:
+def fail(context: Context, error: Exception, breaches: Moderation) -> int:
     """The door's answer to a bug, or to an MTA that breaks the protocol: log it, defer what is under way."""
     queue_id = escape(ContextMacros(context).get("i") or "no queue id")
-    log_failure(queue_id, error)
+    connection: Connection | None = context.getpriv()
+    if connection is None or not connection.conversation.has_failed:
+        log_failure(queue_id, error, breaches)
+    if connection is None:
+        return int(Milter.TEMPFAIL)
     try:
-        connection: Connection = context.getpriv()
         connection.conversation.fail()
         return give_answer(context, FAILED)
     except Exception as unrecorded:  # noqa: BLE001 -- logged here
@@ -311,7 +312,7 @@ def serve(context: WorkerContext, surroundings: Surroundings, listener: socket.s
     """
     callbacks = Callbacks(surroundings)
     callbacks.register()
-    _allow_large_packets()
+    _allow_large_packets(surroundings.bounds.packet_octets)
     Milter.settimeout(max(1, int(surroundings.bounds.idle_seconds)))
     Milter.setconn(f"fd:{listener.fileno()}")
     stop = threading.Event()
@@ -324,7 +325,7 @@ def serve(context: WorkerContext, surroundings: Surroundings, listener: socket.s
     _finish(callbacks)
 
 
-def _allow_large_packets() -> None:
+def _allow_large_packets(octets: int) -> None:
     """Take header fields that are longer than libmilter's 64 KB: Postfix sends up to header_size_limit.
 
     Without this one such field ends the connection, and its mail is deferred for ever. pymilter does not
@@ -332,7 +333,7 @@ def _allow_large_packets() -> None:
     """
     library = ctypes.CDLL(sys.modules["milter"].__file__)
     try:
-        library.smfi_setmaxdatasize(ctypes.c_size_t(MAX_PACKET_OCTETS))
+        library.smfi_setmaxdatasize(ctypes.c_size_t(octets))
     except AttributeError:
         log.warning("this libmilter takes no header field of more than 64 KB")
 

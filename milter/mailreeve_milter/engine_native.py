@@ -11,6 +11,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -18,20 +19,28 @@ import uvloop
 
 from mailreeve_milter.acceptor import Acceptor
 from mailreeve_milter.exchange import Exchange, Job
+from mailreeve_milter.failure import may_tell
 from mailreeve_milter.outcome_packets import PROGRESS_PACKET
 from mailreeve_milter.surroundings import Surroundings
-from mailreeve_policyd.errors import ProtocolError
+from mailreeve_policyd.audit_bound import Overrun, connected_peer
+from mailreeve_policyd.errors import BoundError, ProtocolError
 from mailreeve_policyd.threads import NoThreadError, Threads
 from mailreeve_policyd.worker import WorkerContext
 
 log = logging.getLogger(__name__)
 
-MAX_THREADS = 100
-"""Jobs that run at once: as many as Postfix has smtpd processes by default. Further ones wait their turn."""
-
 SWEEP_SECONDS = 10.0
 """How often an MTA hears that its message is still being looked at. Postfix waits 30 seconds in the worst
 case (milter_command_timeout), and for the end of a message 300."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Overdone:
+    """By what an MTA went beyond a bound."""
+
+    bound: str
+    maximum: float
+    problem: str
 
 
 class Link(asyncio.Protocol):
@@ -103,8 +112,12 @@ class Link(asyncio.Protocol):
         """Go through what was received, as far as it goes at once."""
         try:
             job = self._exchange.advance()
+        except BoundError as error:
+            self._disconnect(_Overdone(error.bound, error.maximum, f"sent {error}"))
+            return
         except ProtocolError as error:
-            log.warning("an MTA was disconnected: %s", error)
+            if may_tell(self._server.surroundings.breaches):
+                log.warning("an MTA was disconnected: %s", error)
             self.abort()
             return
         except Exception:
@@ -184,9 +197,8 @@ class Link(asyncio.Protocol):
                 self._send(PROGRESS_PACKET)
             return
         self._follow_packet()
-        if (problem := self._overdue()) is not None:
-            log.warning("an MTA was disconnected: it %s", problem)
-            self.abort()
+        if (overdone := self._overdue()) is not None:
+            self._disconnect(overdone)
 
     def _follow_packet(self) -> None:
         """How long is it at the same packet, or at the same answer?"""
@@ -194,17 +206,36 @@ class Link(asyncio.Protocol):
         self._packet_sweeps = self._packet_sweeps + 1 if packet is not None and packet == self._packet else 0
         self._packet = packet
 
-    def _overdue(self) -> str | None:
+    def _overdue(self) -> _Overdone | None:
         """What it has not done in time."""
         bounds, seconds = self._server.surroundings.bounds, self._server.sweep_seconds
-        if self._packet_sweeps * seconds > bounds.packet_seconds:
+        if self._packet_sweeps * seconds > (most := bounds.packet_seconds):
             what = "take its answer" if self._is_stuck else "send a whole packet"
-            return f"did not {what} in {bounds.packet_seconds:g} seconds"
-        if self._quiet_sweeps * seconds > bounds.idle_seconds:
-            return f"said nothing for {bounds.idle_seconds:g} seconds"
-        if self._sweeps * seconds > bounds.total_seconds:
-            return f"stayed longer than {bounds.total_seconds:g} seconds"
+            return _Overdone("milter.packet_timeout_seconds", most, f"did not {what} in {most:g} seconds")
+        if self._quiet_sweeps * seconds > (most := bounds.idle_seconds):
+            return _Overdone("milter.idle_timeout_seconds", most, f"said nothing for {most:g} seconds")
+        if self._sweeps * seconds > (most := bounds.total_seconds):
+            return _Overdone("milter.total_timeout_seconds", most, f"stayed longer than {most:g} seconds")
         return None
+
+    def _disconnect(self, overdone: _Overdone) -> None:
+        """Close, and tell of it in record and log, unless they have told enough."""
+        transport, exchange = self._transport, self._exchange
+        peer = connected_peer(transport.get_extra_info("socket")) if transport is not None else None
+        told = self._server.surroundings.audit.overrun(
+            Overrun(
+                overdone.bound,
+                overdone.maximum,
+                "closed",
+                f"it {overdone.problem}",
+                peer,
+                exchange.client,
+                exchange.queue_id,
+            )
+        )
+        if told:
+            log.warning("an MTA was disconnected: it %s", overdone.problem)
+        self.abort()
 
     def abort(self) -> None:
         """Close, and send no more."""
@@ -232,15 +263,22 @@ class MilterServer:
         self.links: set[Link] = set()
         self.is_on_network = False
         self._loop = loop
-        self.threads = Threads("milter", MAX_THREADS, loop.call_soon_threadsafe)
+        self.threads = Threads("milter", surroundings.bounds.most_waiting, loop.call_soon_threadsafe)
         self._acceptor: Acceptor | None = None
         self._is_retired = False
 
     def listen(self, listener: socket.socket) -> None:
         """Accept connections, from when the loop runs."""
         self.is_on_network = listener.family != socket.AF_UNIX
-        self._acceptor = Acceptor(self._loop, listener, self._link, self.surroundings.bounds.most)
+        most = self.surroundings.bounds.most
+        self._acceptor = Acceptor(self._loop, listener, self._link, most, self._tell_full)
         self._loop.call_later(self.sweep_seconds, self._sweep)
+
+    def _tell_full(self) -> None:
+        most = self.surroundings.bounds.most
+        reason = f"all {most} connections of a worker are taken: further ones wait"
+        if self.surroundings.audit.overrun(Overrun("milter.max_connections", most, "waiting", reason)):
+            log.warning("all %d connections (milter.max_connections) are taken: further ones wait", most)
 
     def _link(self) -> Link:
         return Link(self)

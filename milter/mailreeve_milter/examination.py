@@ -25,6 +25,7 @@ from mailreeve_milter.author import extract_author
 from mailreeve_milter.collected import CollectedHeader
 from mailreeve_milter.dkim import SigningKey, start_signing_once, start_verification
 from mailreeve_milter.message import HeaderField
+from mailreeve_milter.message_bounds import MessageBounds
 from mailreeve_milter.relayed import session_behind_relays
 from mailreeve_milter.signing_table import UNSIGNED, SigningKeys
 from mailreeve_milter.spffield import format_received_spf
@@ -34,8 +35,6 @@ from mailreeve_policyd.evidence import gather_envelope_evidence
 from mailreeve_policyd.resolver import Resolver
 from mailreeve_policyd.rules.networks import NetworkSet
 from mailreeve_policyd.transaction import Evidence, Session, Transaction
-
-TOO_LARGE = "the header is larger than max_header_bytes"
 
 
 class Additions(msgspec.Struct, frozen=True, gc=False):
@@ -79,7 +78,6 @@ class Examiner:
     authserv_id: str
     own_networks: NetworkSet
     relays: NetworkSet
-    max_header_octets: int
     max_signatures: int
     keys: SigningKeys
     resolver: Callable[[], Resolver]
@@ -87,6 +85,7 @@ class Examiner:
     arc: ArcOptions | None = None
     received_spf: bool = False
     organizational_domain: dmarc.Method = dmarc.Method.TREE_WALK
+    bounds: MessageBounds = MessageBounds()  # noqa: RUF009 -- it is frozen
 
     def collect(self, session: Session) -> CollectedHeader:
         """For the fields of one message; those of an internal hop are kept, whatever they claim.
@@ -95,16 +94,16 @@ class Examiner:
         all others go.
         """
         if self._is_relay(session):
-            return CollectedHeader(self.max_header_octets, _never, keeps_received_spf=True)
+            return CollectedHeader(self.bounds, _never, keeps_received_spf=True)
         is_forged = partial(claims, authserv_id=self.authserv_id)
-        return CollectedHeader(self.max_header_octets, is_forged, keeps_received_spf=not self.received_spf)
+        return CollectedHeader(self.bounds, is_forged, keeps_received_spf=not self.received_spf)
 
     def begin(self, session: Session, header: CollectedHeader) -> Examination:
         """The examination of a message whose header is complete."""
         if self.is_own(session):
-            return OwnMail(self, session, header.fields, TOO_LARGE if header.is_too_large else None)
-        if header.is_too_large:
-            return UncheckedMail(self, session)
+            return OwnMail(self, session, header.fields, header.excess)
+        if header.excess is not None:
+            return UncheckedMail(self, session, header.excess)
         return OutsideMail(self, session, header.fields)
 
     def is_own(self, session: Session) -> bool:
@@ -237,9 +236,8 @@ class OutsideMail:
 class UncheckedMail:
     """Mail whose header is too large to be read: what needs the header cannot be known, and says so."""
 
-    undone: str | None = TOO_LARGE
-
-    def __init__(self, examiner: Examiner, session: Session) -> None:
+    def __init__(self, examiner: Examiner, session: Session, excess: str) -> None:
+        self.undone: str | None = excess
         self._examiner = examiner
         self._session = session
 
@@ -249,7 +247,7 @@ class UncheckedMail:
     def conclude(self, transaction: Transaction, needs: AbstractSet[str]) -> Evidence:
         """SPF as ever; DKIM, DMARC and ARC are temperror."""
         known = gather_envelope_evidence(transaction, needs | ALWAYS_NEEDED, self._examiner.resolver())
-        undone = (MethodResult("dkim", "temperror", reason=TOO_LARGE), MethodResult("dmarc", "temperror"))
+        undone = (MethodResult("dkim", "temperror", reason=self.undone), MethodResult("dmarc", "temperror"))
         return Evidence((*known.results, *undone), arc="temperror" if self._examiner.arc else "none")
 
     def additions(self, evidence: Evidence) -> Additions:

@@ -43,6 +43,7 @@ from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.resolver import NotAtHandError
 from mailreeve_policyd.smtp import Stage
+from mailreeve_policyd.transaction import IPAddress
 
 VerbT = TypeVar("VerbT")
 ArgumentTs = TypeVarTuple("ArgumentTs")
@@ -83,7 +84,7 @@ class Exchange:
         self._surroundings = surroundings
         self._conversation = Conversation(surroundings)
         self._macros = StepMacros()
-        self._reader = PacketReader()
+        self._reader = PacketReader(surroundings.bounds.packet_octets)
         self._output: list[bytes] = []
         self._has_agreed = False
         self._actions = 0
@@ -125,6 +126,16 @@ class Exchange:
     def unfinished_packet(self) -> int | None:
         """A number for the packet of which only a part has come; None where there is none."""
         return self._reader.cut_packets if self._reader.is_within_packet else None
+
+    @property
+    def client(self) -> IPAddress | None:
+        """Whose session it is, as far as it is known."""
+        return self._conversation.client
+
+    @property
+    def queue_id(self) -> str | None:
+        """The MTA's name for the message that is under way, as it came."""
+        return self._macros.get("i")
 
     def close(self) -> None:
         """The connection is gone."""
@@ -259,8 +270,9 @@ class Exchange:
             return None
 
     def _fail(self, error: Exception) -> None:
-        queue_id = escape(self._macros.get("i") or "no queue id")
-        log_failure(queue_id, error)
+        queue_id = escape(self.queue_id or "no queue id")
+        if not self._conversation.has_failed:
+            log_failure(queue_id, error, self._surroundings.breaches)
         try:
             self._conversation.fail()
         except Exception as unrecorded:  # noqa: BLE001 -- logged here

@@ -7,6 +7,7 @@ data. protocol_words.py has the words, protocol_reply.py the other direction.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from struct import Struct
 
 from mailreeve_milter.protocol_words import (
@@ -28,7 +29,7 @@ from mailreeve_milter.protocol_words import (
     Rcpt,
     Unknown,
 )
-from mailreeve_policyd.errors import ProtocolError
+from mailreeve_policyd.errors import BoundError, ProtocolError
 from mailreeve_policyd.escape import decode_wire
 from mailreeve_policyd.transaction import parse_address
 
@@ -38,7 +39,8 @@ MAX_TEXT_OCTETS = 65_535
 """Of a packet with names, paths or macros: what libmilter takes, and many times what SMTP lines hold."""
 
 MAX_LARGE_OCTETS = (1 << 20) - 1
-"""Of a header field or a piece of the body: the largest size that milter peers agree on (MDS_1M)."""
+"""Of a header field or a piece of the body, unless the settings say otherwise: the largest size that milter
+peers agree on (MDS_1M)."""
 
 MAX_OFFER_OCTETS = 1_024
 """Of a negotiation: twelve octets are known, a later version may say more."""
@@ -116,8 +118,10 @@ def _strip(data: bytes) -> bytes:
 _DATA, _UNKNOWN, _END_OF_HEADERS = Data(), Unknown(), EndOfHeaders()
 _ABORT, _QUIT, _QUIT_FOR_NEW = Abort(), Quit(), QuitForNew()
 
+_Packets = Mapping[int, tuple[int, Callable[[bytes], Event]]]
+
 # For each command: how many octets of data it may have, and how they are read.
-_PACKETS: Mapping[int, tuple[int, Callable[[bytes], Event]]] = {
+_PACKETS: _Packets = {
     Command.NEGOTIATE.value: (MAX_OFFER_OCTETS, _parse_negotiate),
     Command.MACRO.value: (MAX_TEXT_OCTETS, _parse_macros),
     Command.CONNECT.value: (MAX_TEXT_OCTETS, _parse_connect),
@@ -135,6 +139,18 @@ _PACKETS: Mapping[int, tuple[int, Callable[[bytes], Event]]] = {
     Command.QUIT_FOR_NEW.value: (0, lambda _: _QUIT_FOR_NEW),
 }
 
+_LARGE = frozenset((Command.HEADER.value, Command.BODY.value, Command.END_OF_MESSAGE.value))
+
+
+@cache  # a process has one
+def _packets(max_large_octets: int) -> _Packets:
+    """The table, with what the settings say of large packets."""
+    return {
+        command: (max_large_octets if command in _LARGE else octets, parse)
+        for command, (octets, parse) in _PACKETS.items()
+    }
+
+
 # -- packets --------------------------------------------------------------------------------------------
 
 _HEAD = Struct("!IB")
@@ -147,12 +163,15 @@ class PacketReader:
     """Makes events of octets that come cut anywhere.
 
     Holds what was fed and not yet taken, so that who feeds it more than a packet before taking events is
-    who bounds it. After a ProtocolError it is of no more use.
+    who bounds it. After a ProtocolError it is of no more use. `max_large_octets` bounds the data of a header
+    field or a piece of the body.
     """
 
-    __slots__ = ("_at", "_octets", "_partial", "cut_packets")
+    __slots__ = ("_at", "_max_large_octets", "_octets", "_packets", "_partial", "cut_packets")
 
-    def __init__(self) -> None:
+    def __init__(self, max_large_octets: int = MAX_LARGE_OCTETS) -> None:
+        self._max_large_octets = max_large_octets
+        self._packets = _packets(max_large_octets)
         self._octets = b""
         self._at = 0
         self._partial = bytearray()  # of a packet that is not complete: what there is of it
@@ -167,7 +186,8 @@ class PacketReader:
         """The next event; None where more octets are needed.
 
         Raises:
-            ProtocolError: a packet that is malformed or too large, told from its first five octets.
+            BoundError: a packet that is too large, told from its first five octets.
+            ProtocolError: one that is malformed.
         """
         if self._partial:
             return self._finish_partial()
@@ -176,9 +196,9 @@ class PacketReader:
             self._begin_partial()
             return None
         length, command = _HEAD.unpack_from(octets, at)
-        found = _PACKETS.get(command)
+        found = self._packets.get(command)
         if found is None or not 0 < length <= found[0] + 1:
-            raise _refused(length, command)
+            raise _refused(length, command, found)
         end = at + _LENGTH_OCTETS + length
         if end > len(octets):
             self._begin_partial()
@@ -194,11 +214,11 @@ class PacketReader:
         and its field counts as taken.
         """
         octets, at = self._octets, self._at
-        size, unpack = len(octets), _HEAD.unpack_from
+        size, unpack, most = len(octets), _HEAD.unpack_from, self._max_large_octets
         while size - at > _HEAD_OCTETS:
             length, command = unpack(octets, at)
             name, end = at + _HEAD_OCTETS, at + _LENGTH_OCTETS + length
-            if command != _HEADER or length > MAX_LARGE_OCTETS or end > size or octets[end - 1]:
+            if command != _HEADER or length > most or end > size or octets[end - 1]:
                 return
             name_end = octets.find(b"\0", name, end - 1)
             if name_end <= name:
@@ -222,9 +242,9 @@ class PacketReader:
         if not self._fill_partial(_HEAD_OCTETS):
             return None
         length, command = _HEAD.unpack_from(self._partial)
-        found = _PACKETS.get(command)
+        found = self._packets.get(command)
         if found is None or not 0 < length <= found[0] + 1:
-            raise _refused(length, command)
+            raise _refused(length, command, found)
         if not self._fill_partial(_LENGTH_OCTETS + length):
             return None
         data = bytes(memoryview(self._partial)[_HEAD_OCTETS:])
@@ -241,5 +261,11 @@ class PacketReader:
         return len(self._partial) >= size
 
 
-def _refused(length: int, command: int) -> ProtocolError:
-    return ProtocolError(f"a packet of command {command:#04x} and {length} octets")
+def _refused(length: int, command: int, known: tuple[int, object] | None) -> ProtocolError:
+    problem = f"a packet of command {command:#04x} and {length} octets"
+    if known is None or not known[0] or not length:
+        return ProtocolError(problem)
+    if command in _LARGE:
+        return BoundError(problem, "milter.max_packet_bytes", known[0])
+    is_offer = command == Command.NEGOTIATE.value
+    return BoundError(problem, "MAX_OFFER_OCTETS" if is_offer else "MAX_TEXT_OCTETS", known[0])

@@ -12,6 +12,8 @@ from typing import Protocol
 from mailreeve_milter.connection_bounds import ConnectionBounds
 from mailreeve_milter.examination import Examiner
 from mailreeve_policyd.audit import AuditLog
+from mailreeve_policyd.audit_bound import MOST_A_MINUTE
+from mailreeve_policyd.moderation import Moderation
 from mailreeve_policyd.resolver_statistics import DnsStatistics
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
@@ -43,6 +45,7 @@ class Surroundings:
     `never_wait_in` makes questions to DNS and to the limit store raise NotAtHandError in a thread, where they
     would have to wait.
     `dns_statistics` tells what the resolver of this process did so far.
+    `breaches` says how often the log may tell of MTAs that break the protocol.
     """
 
     stages: frozenset[Stage]
@@ -56,3 +59,4 @@ class Surroundings:
     stopwatch: Callable[[], float] = time.perf_counter
     dns_statistics: Callable[[], DnsStatistics] = DnsStatistics
     bounds: ConnectionBounds = ConnectionBounds()  # noqa: RUF009 -- it is frozen
+    breaches: Moderation = field(default_factory=lambda: Moderation(MOST_A_MINUTE))

@@ -11,10 +11,6 @@ from mailreeve_policyd.smtp import Mailbox, Stage
 from mailreeve_policyd.transaction import Envelope, Evidence, Session, Transaction
 from mailreeve_policyd.verdict import Action, AddHeader, Verdict
 
-MAX_ADDED_FIELDS = 100
-"""Of one message, by rules before its end: a rule at rcpt may add another one for each recipient, and how
-many recipients there are, the client chooses. Further ones are left out."""
-
 
 class Remembered(msgspec.Struct):
     """What earlier verdicts left for the end of the message: a hold, a discard, fields and recipients to add.
@@ -30,11 +26,14 @@ class Remembered(msgspec.Struct):
     redirect: str | None = None
     copies: tuple[str, ...] = ()
 
-    def keep(self, verdict: Verdict) -> None:
-        """A verdict of a stage before the end."""
+    def keep(self, verdict: Verdict, most_fields: int) -> bool:
+        """A verdict of a stage before the end. False if fields were left out: there are so many already."""
+        is_whole = True
         if verdict.edits:
             new = [edit for edit in verdict.edits if edit not in self.fields]
-            self.fields += tuple(new[: MAX_ADDED_FIELDS - len(self.fields)])
+            room = most_fields - len(self.fields)
+            self.fields += tuple(new[:room])
+            is_whole = len(new) <= room
         if verdict.copies:
             self.copies += tuple([copy for copy in verdict.copies if copy not in self.copies])
         if verdict.action is Action.REDIRECT:
@@ -44,6 +43,7 @@ class Remembered(msgspec.Struct):
         if verdict.action is Action.DISCARD:
             # its warnings were written when it was decided
             self.discard = replace(verdict, stage=Stage.END_OF_MESSAGE, warnings=())
+        return is_whole
 
 
 def hold_reason(verdict: Verdict) -> str:
@@ -68,6 +68,7 @@ class MessageUnderWay(msgspec.Struct):
 
     `evidence` is what rules of earlier stages needed to know of the envelope. `judged` is there as soon as it
     is known: an end that is done again, because its decision has to wait, does not look at the message again.
+    `exceeded` are the bounds that it went beyond, as far as the record was told.
     """
 
     session: Session
@@ -84,6 +85,7 @@ class MessageUnderWay(msgspec.Struct):
     remembered: Remembered = msgspec.field(default_factory=Remembered)
     is_ending: bool = False
     has_failed: bool = False
+    exceeded: frozenset[str] = frozenset()
 
     @property
     def octets(self) -> int:

@@ -21,6 +21,18 @@ class ProtocolError(Exception):
     """A peer broke its protocol or grammar. The door logs it, closes, sends nothing."""
 
 
+class BoundError(ProtocolError):
+    """A peer sent more than it may. The door closes as for any ProtocolError, and records it.
+
+    `bound` is the name of the setting that says how much, or of the constant; `maximum` its value.
+    """
+
+    def __init__(self, problem: str, bound: str, maximum: int) -> None:
+        super().__init__(problem)
+        self.bound = bound
+        self.maximum = maximum
+
+
 @dataclass(eq=False)  # not frozen: contextlib and threading set __traceback__ on what they pass on
 class ConfigError(Exception):
     """The operator's mistake: where it is, what it is, and what would be right.

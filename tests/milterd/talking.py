@@ -16,6 +16,7 @@ from mailreeve_milter.arc_mail import ArcOptions
 from mailreeve_milter.conversation import Conversation
 from mailreeve_milter.dkim import SigningKey
 from mailreeve_milter.examination import Examiner
+from mailreeve_milter.message_bounds import MessageBounds
 from mailreeve_milter.replay import Occasion
 from mailreeve_milter.signing_table import SigningKeys
 from mailreeve_milter.surroundings import Surroundings, instance_names
@@ -74,7 +75,7 @@ def make_talk(
     stages: frozenset[Stage] = AT_THE_END,
     zone: str = ZONE,
     failing: Iterable[str] = (),
-    max_header_octets: int = 1 << 20,
+    bounds: MessageBounds = MessageBounds(),  # noqa: B008 -- it is frozen
     relays: Iterable[str] = (),
     arc: ArcOptions | None = None,
     received_spf: bool = False,
@@ -88,13 +89,13 @@ def make_talk(
         "mx.example.org",
         NetworkSet([ip_network("198.51.100.0/24")]),
         NetworkSet(ip_network(text) for text in relays),
-        max_header_octets,
         8,
         SigningKeys([key]),
         lambda: resolver,
         lambda: NOW,
         arc,
         received_spf,
+        bounds=bounds,
     )
     lines = Lines()
     surroundings = Surroundings(

@@ -9,6 +9,7 @@ from mailreeve_milter.answers import Outcome
 from mailreeve_milter.arc_mail import ArcOptions, load_arc
 from mailreeve_milter.dkim.crypto import format_private_key, generate_ed25519_key
 from mailreeve_milter.message import HeaderField
+from mailreeve_milter.message_bounds import MessageBounds
 from mailreeve_milter.replay import Occasion, run_message
 from mailreeve_policyd.config import Configuration, parse_configuration
 from mailreeve_policyd.errors import ConfigError
@@ -162,7 +163,7 @@ def test_dns_that_is_away_makes_a_rule_unknown(tmp_path: Path) -> None:
 
 def test_a_header_too_large_is_temperror(tmp_path: Path) -> None:
     """What was not read is not known."""
-    talk = make_talk(tmp_path, RULES, zone=ALL_ZONES, max_header_octets=300, arc=TRUSTING)
+    talk = make_talk(tmp_path, RULES, zone=ALL_ZONES, bounds=MessageBounds(header_octets=300), arc=TRUSTING)
 
     play(talk)
 

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mailreeve_milter.answers import CONTINUE, FAILED, Answer, Outcome
-from mailreeve_milter.conversation import MAX_RECIPIENTS, Conversation
+from mailreeve_milter.conversation import Conversation
 from mailreeve_milter.edits import RESULTS_FIELD
 from mailreeve_milter.message import HeaderField
+from mailreeve_milter.message_bounds import MessageBounds
 from mailreeve_milter.replay import run_message, split_message
 from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.smtp import Stage
@@ -307,15 +308,41 @@ def test_a_refused_recipient_is_left_out(tmp_path: Path) -> None:
 
 
 def test_more_recipients_than_can_be_remembered_are_deferred(tmp_path: Path) -> None:
-    """With the code for too many recipients; those before stay."""
-    talk = make_talk(tmp_path)
-    begin(talk.conversation)
-    for _ in range(MAX_RECIPIENTS - 1):
-        talk.conversation.rcpt("<alice@example.org>", {})
-    reply = talk.conversation.rcpt("<alice@example.org>", {}).reply
+    """With the code for too many recipients; those before stay. The record tells of it once a message."""
+    talk = make_talk(tmp_path, bounds=MessageBounds(recipients=5))
+    begin(talk.conversation)  # with one
+    replies = [talk.conversation.rcpt("<alice@example.org>", {}).reply for _ in range(7)]
 
-    assert reply is not None
-    assert str(reply).startswith("452 4.5.3")
+    assert [str(reply)[:9] for reply in replies[4:]] == ["452 4.5.3"] * 3
+    assert replies[:4] == [None] * 4
+    (told,) = talk.records
+    assert (told["bound"], told["maximum"], told["consequence"]) == ("milter.max_recipients", 5, "refused")
+    assert told["client"] == {"address": "192.0.2.1"}
+    talk.conversation.end_of_message({})
+    assert len(talk.records[-1]["recipients"]) == 5
+
+
+def test_fields_of_rules_that_are_left_out_are_told(tmp_path: Path) -> None:
+    """Once a message; the next one has its fields."""
+    rules = 'at rcpt { a: add-header "X-For: {recipient}" }'
+    talk = make_talk(tmp_path, rules, ALL_STAGES, bounds=MessageBounds(added_fields=2))
+    many = replace(OUTSIDE, recipients=tuple(f"{name}@example.org" for name in "abcde"))
+    outcomes = [run_message(talk.conversation, many, MESSAGE).outcome for _ in range(2)]
+
+    assert [added(outcome).count(b"X-For") for outcome in outcomes] == [2, 2]
+    told = [record for record in talk.records if record["event"] == "bound"]
+    assert [(one["bound"], one["maximum"], one["consequence"]) for one in told] == [
+        ("milter.max_added_fields", 2, "left-out")
+    ] * 2
+
+
+def test_more_header_fields_than_are_looked_at_leave_the_checks_undone(tmp_path: Path) -> None:
+    """As a header of too many octets does; the record of the message says which it was."""
+    talk = make_talk(tmp_path, bounds=MessageBounds(header_fields=100))
+    outcome = run_message(talk.conversation, OUTSIDE, b"X: y\r\n" * 100 + FORGED + MESSAGE).outcome
+
+    assert "dkim=temperror" in field_text(outcome)
+    assert talk.records[-1]["error"] == "the header has more than max_header_fields"
 
 
 def test_spf_is_known_before_the_message_where_a_rule_asks_for_it(tmp_path: Path) -> None:
@@ -352,7 +379,7 @@ def test_fields_that_rules_add_stand_below_ours(tmp_path: Path) -> None:
 def test_a_header_too_large_leaves_the_checks_undone(tmp_path: Path) -> None:
     """Temperror in field and record, SPF as ever, and the forged field behind it is still found."""
     header = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 50) for number in range(40))
-    talk = make_talk(tmp_path, max_header_octets=1024)
+    talk = make_talk(tmp_path, bounds=MessageBounds(header_octets=1024))
     outcome = run_message(talk.conversation, OUTSIDE, header + FORGED + MESSAGE).outcome
 
     assert outcome is not None
@@ -363,7 +390,7 @@ def test_a_header_too_large_leaves_the_checks_undone(tmp_path: Path) -> None:
 
 def test_our_own_mail_with_a_header_too_large_goes_unsigned_and_says_so(tmp_path: Path) -> None:
     """It is ours: there is nothing to check, and the record tells why there is no signature."""
-    talk = make_talk(tmp_path, max_header_octets=1024)
+    talk = make_talk(tmp_path, bounds=MessageBounds(header_octets=1024))
     outcome = run_message(talk.conversation, OURS, b"X-Large: " + b"x" * 2000 + b"\r\n" + OUR_MESSAGE).outcome
 
     assert added(outcome) == []

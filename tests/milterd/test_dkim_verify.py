@@ -99,6 +99,14 @@ def test_only_so_many_signatures_are_read_at_all() -> None:
     assert results(fields, "example.org", 1) == [("pass", NET), ("policy", None)]
 
 
+def test_as_many_signatures_are_read_as_are_to_be_verified() -> None:
+    """Who allows a hundred has a hundred verified."""
+    (other, _), (own, author) = signed_by("example.net"), signed_by("example.org")
+    fields = [other] * MAX_SIGNATURES_READ + [own, author]
+
+    assert results(fields, "example.org", 100) == [("pass", NET)] * MAX_SIGNATURES_READ + [("pass", ORG)]
+
+
 def test_b_is_shown_as_far_as_it_tells_signatures_apart() -> None:
     """Eight characters, and more where two signatures begin alike (RFC 6008 section 3)."""
     fields = signed_by("example.org", "example.net")

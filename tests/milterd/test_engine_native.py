@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -20,6 +21,7 @@ from mailreeve_milter.connection_bounds import ConnectionBounds
 from mailreeve_milter.engine_native import MilterServer
 from mailreeve_milter.protocol_words import Command
 from mailreeve_milter.surroundings import Surroundings
+from mailreeve_policyd.moderation import Moderation
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Action, Verdict
@@ -31,6 +33,7 @@ from tests.milterd.milterpackets import packet
 from tests.milterd.miltertalk import MilterTalk, MilterTalkError
 from tests.milterd.setups import read_zone, write_setup
 from tests.milterd.talking import AT_THE_END, Talk, make_talk
+from tests.policyd.limit_stores import SECOND, HandClock
 
 SECONDS = 10.0
 IDLE_SESSIONS = 500
@@ -214,6 +217,67 @@ def test_an_mta_that_breaks_the_protocol_is_disconnected(
         with served.begin() as good:
             assert [packet.command for packet in good.end_of_message()] == ["i", "c"]
     assert "an MTA was disconnected" in caplog.text
+    assert [record["event"] for record in talk.records] == ["message"]
+
+
+def test_an_mta_that_sends_too_large_a_packet_is_disconnected_and_recorded(
+    talk: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the setting, who it was, and whose message it was; others are served."""
+    surroundings = replace(talk.surroundings, bounds=ConnectionBounds(packet_octets=70_000))
+    with serve(surroundings) as served:
+        with served.begin() as bad:
+            bad.socket.sendall(struct.pack("!Ic", 70_002, b"B"))
+            with pytest.raises((MilterTalkError, ConnectionError)):
+                bad.receive()
+        with served.begin() as good:
+            good.send("B", b"x" * 70_000)
+            assert [packet.command for packet in good.end_of_message()] == ["i", "c"]
+    told = bounds_told(talk)
+    assert told == [
+        {
+            "daemon": "milter",
+            "event": "bound",
+            "bound": "milter.max_packet_bytes",
+            "maximum": 70_000,
+            "consequence": "closed",
+            "reason": "it sent a packet of command 0x42 and 70002 octets",
+            "peer": {"pid": os.getpid(), "uid": os.getuid()},
+            "client": {"address": "192.0.2.1"},
+        }
+    ]
+    assert "an MTA was disconnected: it sent a packet" in caplog.text
+
+
+def bounds_told(talk: Talk) -> list[dict[str, Any]]:
+    """What the record tells of bounds, without the time."""
+    told = [dict(record) for record in talk.records if record["event"] == "bound"]
+    for record in told:
+        del record["time"]
+    return told
+
+
+def test_who_breaks_the_protocol_again_and_again_fills_no_log(
+    talk: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Connections without number: so many lines a minute, and then how many there were not."""
+    clock = HandClock()
+    surroundings = replace(talk.surroundings, breaches=Moderation(3, clock))
+    with serve(surroundings) as served:
+        for _ in range(20):
+            break_protocol(served)
+        clock.advance(60 * SECOND)
+        break_protocol(served)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[:3] == ["an MTA was disconnected: a packet of command 0x5a and 1 octets"] * 3
+    assert lines[3:] == ["MTAs broke the milter protocol 17 more times, not told here", lines[0]]
+
+
+def break_protocol(served: Served) -> None:
+    with MilterTalk(served.address) as bad:
+        bad.send("Z")
+        with pytest.raises((MilterTalkError, ConnectionError)):
+            bad.receive()
 
 
 def test_over_tcp_nothing_waits_for_an_acknowledgement(talk: Talk) -> None:
@@ -238,6 +302,9 @@ def test_an_mta_that_says_nothing_for_hours_is_disconnected(
         with pytest.raises((MilterTalkError, ConnectionError)):
             one.receive()
     assert "said nothing for 7210 seconds" in caplog.text
+    (told,) = bounds_told(talk)
+    assert (told["bound"], told["maximum"]) == ("milter.idle_timeout_seconds", 7210)
+    assert (told["consequence"], told["reason"]) == ("closed", "it said nothing for 7210 seconds")
 
 
 def test_an_mta_that_takes_long_for_a_packet_is_disconnected(
@@ -252,6 +319,7 @@ def test_an_mta_that_takes_long_for_a_packet_is_disconnected(
     ):
         send_octet_by_octet(one.socket, packet(Command.BODY, b"x" * 5000))
     assert "did not send a whole packet in 0.02 seconds" in caplog.text
+    assert [told["bound"] for told in bounds_told(talk)] == ["milter.packet_timeout_seconds"]
 
 
 def send_octet_by_octet(slow: socket.socket, octets: bytes) -> None:
@@ -293,6 +361,7 @@ def test_an_mta_that_stays_for_ever_is_disconnected_when_no_message_is_judged(
         with pytest.raises((MilterTalkError, ConnectionError)):
             one.receive()
     assert "stayed longer than 0.02 seconds" in caplog.text
+    assert [told["bound"] for told in bounds_told(talk)] == ["milter.total_timeout_seconds"]
 
 
 def test_sessions_that_wait_cost_little() -> None:
@@ -364,3 +433,27 @@ def test_connections_beyond_the_bound_wait_for_one_to_end(
             first.socket.close()
             assert second.recv(1)
     assert "all 1 connections (milter.max_connections) are taken" in caplog.text
+    assert bounds_told(talk) == [
+        {
+            "daemon": "milter",
+            "event": "bound",
+            "bound": "milter.max_connections",
+            "maximum": 1,
+            "consequence": "waiting",
+            "reason": "all 1 connections of a worker are taken: further ones wait",
+        }
+    ]
+
+
+def test_more_messages_than_may_be_judged_at_once_wait_their_turn(talk: Talk) -> None:
+    """Each waits in a thread; all are answered at last."""
+    surroundings, gate = with_gate(talk)
+    surroundings = replace(surroundings, bounds=ConnectionBounds(most_waiting=2))
+    with serve(surroundings) as served, ExitStack() as talks:
+        slow = [talks.enter_context(served.begin("<slow@example.net>")) for _ in range(3)]
+        for one in slow:
+            one.send("E")
+        assert [gate.waiting.acquire(timeout=SECONDS) for _ in range(2)] == [True, True]
+        assert not gate.waiting.acquire(timeout=0.05)
+        gate.open.set()
+        assert [[one.receive().command, one.receive().command] for one in slow] == [["i", "c"]] * 3

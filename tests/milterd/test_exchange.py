@@ -6,7 +6,7 @@ import logging
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -37,6 +37,7 @@ from mailreeve_milter.surroundings import Decider, Surroundings
 from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.limits_memory import MemoryStore
+from mailreeve_policyd.moderation import Moderation
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver import NotAtHandError, ZoneResolver
 from mailreeve_policyd.rules.load import load_ruleset
@@ -45,6 +46,7 @@ from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Action, Verdict
 from tests.milterd.milterpackets import encode, events, octets, packet
 from tests.milterd.talking import ALL_STAGES, AT_THE_END, NOW, ZONE, Talk, make_talk
+from tests.policyd.limit_stores import SECOND, HandClock
 
 OFFER = Negotiate(6, 0x1FF, 0x1FFFFF)
 OLD_OFFER = Negotiate(2, 0x3F, 0x7F)
@@ -346,3 +348,54 @@ def hold(talk: Talk, pieces: list[bytes]) -> tuple[bytes, list[dict[str, Any]], 
         {key: said for key, said in one.items() if key not in volatile} for one in talk.records[before:]
     ]
     return told, records, problem
+
+
+def failures_told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_an_mta_that_speaks_out_of_turn_is_told_of_once_a_session(
+    talk: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many header fields and recipients it sends before MAIL."""
+    exchange = Exchange(talk.surroundings)
+    say(exchange, *SESSION, *[Header(b"X", b"y")] * 50, *[Rcpt("<alice@example.org>", ())] * 50)
+
+    assert failures_told(caplog) == [
+        "no queue id: the MTA breaks the milter protocol: the MTA speaks of a message before MAIL"
+    ]
+
+
+def test_breaches_of_many_sessions_are_told_a_few_times_a_minute(
+    talk: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever breaks the protocol in each of its sessions fills no log; later it says how many there were."""
+    clock = HandClock()
+    exchange = Exchange(replace(talk.surroundings, breaches=Moderation(2, clock)))
+    say(exchange, OFFER)
+    breach = (QuitForNew(), CLIENT, Header(b"X", b"y"))
+    say(exchange, *breach * 30)
+    clock.advance(60 * SECOND)
+    say(exchange, *breach)
+
+    told = failures_told(caplog)
+    assert len(told) == 4
+    assert told[2] == "MTAs broke the milter protocol 28 more times, not told here"
+
+
+def test_a_bug_is_told_of_once_a_message(talk: Talk, caplog: pytest.LogCaptureFixture) -> None:
+    """With its traceback; that every further field fails, too, says nothing new."""
+
+    class Stumbling:
+        def collect(self, _session: object) -> Any:
+            return self
+
+        def add(self, _name: bytes, _value: bytes) -> None:
+            raise RuntimeError("a bug")
+
+    exchange = Exchange(replace(talk.surroundings, examiner=cast(Any, Stumbling())))
+    say(exchange, *SESSION)
+    for _ in range(2):
+        say(exchange, Mail("<bob@example.net>", ()), *[Header(b"X", b"y")] * 20, Abort())
+
+    assert failures_told(caplog) == ["no queue id: an error inside the milter, its mail is deferred"] * 2

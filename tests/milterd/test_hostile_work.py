@@ -15,10 +15,8 @@ from pathlib import Path
 import pytest
 
 from mailreeve_milter.arc.verify import MAX_KEYS
-from mailreeve_milter.collected import MAX_RESULTS_READ
 from mailreeve_milter.dkim.verify import MAX_SIGNATURES_READ, start_verification
-from mailreeve_milter.edits import MAX_REMOVALS
-from mailreeve_milter.underway import MAX_ADDED_FIELDS
+from mailreeve_milter.message_bounds import MessageBounds
 from mailreeve_policyd.audit_line import MAX_LINE_OCTETS
 from mailreeve_policyd.resolver import ZoneResolver
 from mailreeve_policyd.spf import MAX_LOOKUPS, MAX_NAMES
@@ -42,6 +40,7 @@ from tests.milterd.dkim_messages import NOW
 from tests.milterd.talking import ALL_STAGES, make_talk
 
 CASES = make_cases()
+BOUNDS = MessageBounds()
 SMALL, DOUBLE = 300, 600
 MAX_GROWTH = 2.6
 """Of the calls for twice as much evil: what grows with the square would make four times as many."""
@@ -126,13 +125,13 @@ def test_the_widest_spf_tree_asks_as_many_names_as_the_rfc_lets_it(tmp_path: Pat
 
 
 def test_forged_results_are_removed_one_by_one_or_the_message_is_refused(tmp_path: Path) -> None:
-    """Up to MAX_REMOVALS removals; beyond, none and a refusal. At most MAX_RESULTS_READ are read."""
-    few, many = (CASES["forged results"](count) for count in (MAX_REMOVALS, MAX_REMOVALS + 1))
+    """Up to so many removals as the settings say; beyond, none and a refusal. Fewer are read."""
+    few, many = (CASES["forged results"](count) for count in (BOUNDS.removals, BOUNDS.removals + 1))
     line = open_line(tmp_path, few)
     told = line.send(few.octets)
     refused = line.send(many.octets)
 
-    assert told.count(b"m\0\0") == MAX_REMOVALS > MAX_RESULTS_READ
+    assert told.count(b"m\0\0") == BOUNDS.removals > BOUNDS.results_read
     assert b"554 5.6.0" in refused
     assert b"m\0\0" not in refused
 
@@ -160,9 +159,9 @@ def test_fields_of_rules_are_as_many_as_their_texts_differ(tmp_path: Path) -> No
 def test_fields_of_rules_are_bounded(tmp_path: Path) -> None:
     """Also where each recipient makes another one: a client chooses how many recipients there are."""
     line = line_with(tmp_path, 'at rcpt { a: add-header "X-For: {recipient}" }')
-    told = line.send(Case("recipients", recipients=MAX_ADDED_FIELDS + 20).octets)
+    told = line.send(Case("recipients", recipients=BOUNDS.added_fields + 20).octets)
 
-    assert told.count(b"X-For") == MAX_ADDED_FIELDS
+    assert told.count(b"X-For") == BOUNDS.added_fields
 
 
 def line_with(folder: Path, rules: str) -> Line:

@@ -21,7 +21,7 @@ from mailreeve_milter.protocol_words import (
     Mail,
     Quit,
 )
-from mailreeve_policyd.errors import ProtocolError
+from mailreeve_policyd.errors import BoundError, ProtocolError
 from tests.milterd.milterpackets import encode, events, octets, packet
 
 COMMANDS = sorted(command.value for command in Command)
@@ -138,6 +138,44 @@ def test_a_packet_that_is_too_large_is_known_by_its_first_octets(command: Comman
 
     assert read([struct.pack("!IB", too_many, command)])[1] is None
     assert read([struct.pack("!IB", too_many + 1, command)])[1] is not None
+
+
+@pytest.mark.parametrize(
+    ("command", "size", "bound"),
+    [
+        (Command.HEADER, 70_001, "milter.max_packet_bytes"),
+        (Command.BODY, 70_001, "milter.max_packet_bytes"),
+        (Command.END_OF_MESSAGE, 70_001, "milter.max_packet_bytes"),
+        (Command.RCPT, MAX_TEXT_OCTETS + 1, "MAX_TEXT_OCTETS"),
+        (Command.NEGOTIATE, MAX_OFFER_OCTETS + 1, "MAX_OFFER_OCTETS"),
+    ],
+)
+def test_who_sends_too_much_is_told_apart_from_who_sends_nonsense(
+    command: Command, size: int, bound: str
+) -> None:
+    """By the bound, which for what a message holds is a setting; whole or cut, alone or in a row."""
+    head = struct.pack("!IB", size + 1, command)
+    for pieces in ([head], [head[:2], head[2:]], [encode(Header(b"X", b"y")) + head]):
+        with pytest.raises(BoundError) as caught:
+            read_all(PacketReader(70_000), pieces)
+        assert (caught.value.bound, caught.value.maximum) == (bound, size - 1)
+
+
+def read_all(reader: PacketReader, pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        reader.feed(piece)
+        while reader.next_event() is not None:
+            reader.take_fields(lambda _name, _value: None)
+
+
+@pytest.mark.parametrize("head", [b"\0\0\0\0L", b"\0\0\0\1z", b"\0\0\0\2T"])
+def test_nonsense_is_beyond_no_bound(head: bytes) -> None:
+    """A packet without a command, with one that is none, with octets where there are none."""
+    reader = PacketReader()
+    reader.feed(head)
+    with pytest.raises(ProtocolError) as caught:
+        reader.next_event()
+    assert not isinstance(caught.value, BoundError)
 
 
 def test_a_packet_of_the_largest_size_is_read_in_linear_time() -> None:

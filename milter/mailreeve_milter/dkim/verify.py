@@ -134,7 +134,8 @@ def start_verification(
     """
     header = SignedHeader(fields)
     positions = _signature_positions(fields, header)
-    read = [(place, _read_tags(fields[place])) for place in positions[:MAX_SIGNATURES_READ]]
+    most_read = max(MAX_SIGNATURES_READ, max_signatures)
+    read = [(place, _read_tags(fields[place])) for place in positions[:most_read]]
     chosen = read if len(read) <= max_signatures else _choose(read, author_domain, max_signatures)
     return _verification(fields, header, chosen, len(positions) - len(chosen), also_hash)
 

@@ -51,6 +51,28 @@ class Authentication(Section, frozen=True):
             ),
         ),
     ] = 8
+    max_results_read: Annotated[
+        int,
+        Meta(
+            ge=10,
+            le=10_000,
+            description=(
+                "Authentication-Results fields of one message that are read, to find those that claim to be "
+                "ours. Each hop adds one; further ones are taken for forged."
+            ),
+        ),
+    ] = 200
+    max_removed_fields: Annotated[
+        int,
+        Meta(
+            ge=10,
+            le=10_000,
+            description=(
+                "Forged fields that are removed from one message; a message with more is rejected (554 "
+                "5.6.0). For each, Postfix reads its queue file anew: 8,000 take ten seconds."
+            ),
+        ),
+    ] = 500
     organizational_domain: Annotated[
         Literal["tree-walk", "psl", "both"],
         Meta(

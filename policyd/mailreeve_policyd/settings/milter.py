@@ -106,6 +106,30 @@ class Milter(Section, frozen=True):
             ),
         ),
     ] = 86_400.0
+    max_packet_bytes: Annotated[
+        int,
+        Meta(
+            ge=65_535,
+            le=16_777_215,
+            description=(
+                "An MTA that sends a larger header field or piece of the body is disconnected, and its mail "
+                "deferred: never less than Postfix's header_size_limit (102400). Packets of commands and "
+                "macros have at most 65535 octets."
+            ),
+        ),
+    ] = 1_048_575
+    max_waiting: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description=(
+                "Messages that a worker of the native engine judges at once, each in a thread, as they wait "
+                "for DNS or the limit store; further ones wait their turn. As many as Postfix has smtpd "
+                "processes by default (default_process_limit, 100)."
+            ),
+        ),
+    ] = 100
     max_header_bytes: Annotated[
         int,
         Meta(
@@ -117,3 +141,38 @@ class Milter(Section, frozen=True):
             ),
         ),
     ] = 1_048_576
+    max_header_fields: Annotated[
+        int,
+        Meta(
+            ge=100,
+            le=1_000_000,
+            description=(
+                "Header fields that are looked at, of which each takes 250 octets of memory, however short "
+                "it is. A message with more is treated as one with more than `max_header_bytes`."
+            ),
+        ),
+    ] = 20_000
+    max_recipients: Annotated[
+        int,
+        Meta(
+            ge=100,
+            le=1_000_000,
+            description=(
+                "Recipients of one message; further ones are deferred (452 4.5.3), and clients send them a "
+                "message of their own. Not below what the MTA takes: its own bound (Postfix's "
+                "smtpd_recipient_limit, 1000) costs less."
+            ),
+        ),
+    ] = 50_000
+    max_added_fields: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description=(
+                "Header fields that rules add to one message before its end; further ones are left out. A "
+                "rule at rcpt may add another one for each recipient, and how many there are the client "
+                "chooses."
+            ),
+        ),
+    ] = 100
