@@ -35,6 +35,7 @@ from mailreeve_policyd.resolver_dns import BudgetResolver, open_resolver
 from mailreeve_policyd.rules import Ruleset
 from mailreeve_policyd.rules.followed import FollowedRules
 from mailreeve_policyd.rules.networks import NetworkSet
+from mailreeve_policyd.rules_time import RulesTime
 from mailreeve_policyd.server import PolicyServer
 from mailreeve_policyd.supervisor import DaemonSpec, Generation
 from mailreeve_policyd.transaction import Evidence, Transaction
@@ -92,7 +93,14 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
     store = metrics.timed(open_store(configuration))
     rules = FollowedRules(loaded.ruleset)
     resolver = open_resolver(configuration, metrics.dns_asked)
-    policy = Policy(rules, store, Door.POLICY, OnUnknown(settings.on_unknown))
+    policy = Policy(
+        rules,
+        store,
+        Door.POLICY,
+        OnUnknown(settings.on_unknown),
+        rules_time=RulesTime(settings.deciding.max_rules_seconds),
+        overran=audit.overrun,
+    )
     office = open_office(configuration, "policyd")
     door = PolicyDoor(
         policy=noticing(configuration, policy, office, store, Door.POLICY),

@@ -14,6 +14,7 @@ import msgspec
 
 from mailreeve_policyd.limits import Charge, Usage
 from mailreeve_policyd.notice import Notice
+from mailreeve_policyd.rules_time import RulesTime
 from mailreeve_policyd.smtp import Reply, Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Action, AddHeader, Observed
@@ -123,10 +124,14 @@ class BlockJudgement(msgspec.Struct, frozen=True, gc=False):
 
 
 class Judgement(msgspec.Struct, frozen=True, gc=False):
-    """The rules of all stages that have some, in their order. `unknown` names facts that a rule needed."""
+    """The rules of all stages that have some, in their order. `unknown` names facts that a rule needed.
+
+    `unread` is the rule at which the time for them was over: then nothing else is said.
+    """
 
     blocks: tuple[BlockJudgement, ...]
     unknown: tuple[str, ...] = ()
+    unread: str | None = None
 
     @property
     def pending(self) -> tuple[Pending, ...]:
@@ -191,8 +196,14 @@ class Judge(Protocol):
     def needs(self, stages: Iterable[Stage]) -> frozenset[str]:
         """The evidence that the rules of these stages ask."""
 
-    def judge(self, transaction: Transaction, stages: Iterable[Stage], on_unknown: OnUnknown) -> Judgement:
-        """What the rules of these stages say of a transaction."""
+    def judge(
+        self,
+        transaction: Transaction,
+        stages: Iterable[Stage],
+        on_unknown: OnUnknown,
+        rules_time: RulesTime | None = None,
+    ) -> Judgement:
+        """What the rules of these stages say of a transaction; without `rules_time` they may take any."""
 
     def steps(
         self, transaction: Transaction, stages: Sequence[Stage], on_unknown: OnUnknown

@@ -23,6 +23,7 @@ from mailreeve_policyd.privileges import Account, find_account, find_group, righ
 from mailreeve_policyd.resolver_dns import open_resolver
 from mailreeve_policyd.rules import Ruleset, load_ruleset
 from mailreeve_policyd.rules.outside import Outside
+from mailreeve_policyd.rules.regex import PatternBounds
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.supervisor import Generation
 from mailreeve_policyd.worker import Wear
@@ -173,11 +174,13 @@ def open_outside(configuration: Configuration) -> Outside:
         ConfigError: a file that is none, or a way to Redis that cannot be used.
     """
     limits, geoip = configuration.settings.limits, configuration.settings.geoip
+    deciding = configuration.settings.deciding
     outside = Outside(
         open_live(configuration),
         ipv4_prefix=limits.ipv4_prefix,
         ipv6_prefix=limits.ipv6_prefix,
         unfound={} if configuration.settings.arc.verify else _NO_ARC,
+        patterns=PatternBounds(deciding.max_matched_characters, deciding.max_pattern_steps),
     )
     if not geoip.country and not geoip.asn:
         return outside

@@ -14,12 +14,14 @@ from operator import attrgetter
 import msgspec
 from msgspec.structs import replace
 
+from mailreeve_policyd.audit_bound import Overrun
 from mailreeve_policyd.errors import StoreError
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.judgement import Judge, Judgement, OnUnknown, Outcome, Step
 from mailreeve_policyd.limits import Charged, LimitStore, Usage
 from mailreeve_policyd.notice_once import NoticesOnce
-from mailreeve_policyd.settlement import Settled, for_door, settle, settle_without_store
+from mailreeve_policyd.rules_time import BOUND, RulesTime
+from mailreeve_policyd.settlement import Settled, for_door, settle, settle_unread, settle_without_store
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import LIMITS_UNKNOWN, Verdict
@@ -36,7 +38,8 @@ class Policy:
     """Decides by a ruleset and a limit store, for one door. Safe from any thread.
 
     Holds no state but of which notices it knows that they were given. `clock` (seconds that only grow) says
-    how old that knowledge is.
+    how old that knowledge is. A question whose rules take more than `rules_time` is deferred, and `overran`
+    is told.
     """
 
     def __init__(
@@ -46,12 +49,17 @@ class Policy:
         door: Door,
         on_unknown: OnUnknown = OnUnknown.DEFER,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        rules_time: RulesTime = RulesTime(),  # noqa: B008 -- it is frozen
+        overran: Callable[[Overrun], object] = lambda _overrun: None,
     ) -> None:
         self._ruleset = ruleset
         self._store = store
         self._door = door
         self._on_unknown = on_unknown
         self._once = NoticesOnce(store, clock)
+        self._rules_time = rules_time
+        self._overran = overran
 
     def needs(self, stages: Iterable[Stage]) -> frozenset[str]:
         """The evidence that the rules of these stages ask: of spf, spf_helo, iprev."""
@@ -62,12 +70,11 @@ class Policy:
 
         Stages that run together are one charge. `accept` ends its stage's block only; a refusal ends all.
         A request that is refused is counted nowhere. Never raises StoreError: where the store cannot
-        say, mail that needs it is deferred (4.3.0) and `unknown` says so.
+        say, mail that needs it is deferred (4.3.0) and `unknown` says so, as it is
+        where the time for the rules is over.
         """
         ordered = _in_order(stages, transaction)
-        judgement = self._ruleset.judge(transaction, ordered, self._on_unknown)
-        settled = self._settle(transaction, judgement)
-        return self._finish(settled)
+        return self._finish(self._settle(transaction, self._judge(transaction, ordered)))
 
     def decide_each(
         self, questions: Sequence[tuple[Transaction, Sequence[Stage]]]
@@ -80,7 +87,7 @@ class Policy:
         counting: dict[int, Judgement] = {}
         for place, (transaction, stages) in enumerate(questions):
             try:
-                judgement = self._ruleset.judge(transaction, _in_order(stages, transaction), self._on_unknown)
+                judgement = self._judge(transaction, _in_order(stages, transaction))
                 if judgement.counts:
                     if not judgement.may_refuse:
                         counting[place] = judgement
@@ -128,6 +135,9 @@ class Policy:
         steps = self._ruleset.steps(transaction, _in_order(stages, transaction), self._on_unknown)
         return Explanation(verdict, tuple(_reached([_with_usage(step, verdict) for step in steps], verdict)))
 
+    def _judge(self, transaction: Transaction, stages: Iterable[Stage]) -> Judgement:
+        return self._ruleset.judge(transaction, stages, self._on_unknown, self._rules_time)
+
     def _finish(self, settled: Settled) -> Verdict:
         """The verdict for this door, with those notices that nobody has given yet."""
         verdict = for_door(settled, self._door)
@@ -136,6 +146,9 @@ class Policy:
         return replace(verdict, notices=self._once.due(verdict.notices))
 
     def _settle(self, transaction: Transaction, judgement: Judgement) -> Settled:
+        if judgement.unread is not None:
+            self._overran(_overrun(transaction, judgement.unread, self._rules_time.seconds))
+            return settle_unread(transaction)
         charges = judgement.charges
         if not charges:
             return settle(transaction, judgement, ())
@@ -149,6 +162,17 @@ class Policy:
             return settle(transaction, judgement, self._store.charge(charges))
         except StoreError:
             return settle_without_store(transaction, judgement)
+
+
+def _overrun(transaction: Transaction, rule: str, seconds: float) -> Overrun:
+    return Overrun(
+        BOUND,
+        seconds,
+        "refused",
+        f"the rules took more than {seconds:g} seconds: {rule} and what follows was not read",
+        client=transaction.session.client_address,
+        queue_id=transaction.queue_id,
+    )
 
 
 def _not_counted(usage: Usage) -> Usage:

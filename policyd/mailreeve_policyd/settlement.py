@@ -25,9 +25,9 @@ from mailreeve_policyd.limits import Usage
 from mailreeve_policyd.notice import Notice
 from mailreeve_policyd.smtp import EnhancedStatus, Reply
 from mailreeve_policyd.transaction import Transaction
-from mailreeve_policyd.verdict import LIMITS_UNKNOWN, Action, AddHeader, LimitUsage, Verdict
+from mailreeve_policyd.verdict import LIMITS_UNKNOWN, RULES_UNKNOWN, Action, AddHeader, LimitUsage, Verdict
 
-STORE_AWAY = Reply(451, EnhancedStatus(4, 3, 0), "Temporary failure, please try again later")
+STORE_AWAY = RULES_UNREAD = Reply(451, EnhancedStatus(4, 3, 0), "Temporary failure, please try again later")
 
 BLOCKED = Reply(550, EnhancedStatus(5, 7, 1), "Refused by local policy")
 """To whom an administrator has blocked: it tells neither that nor why."""
@@ -245,6 +245,12 @@ def settle_without_store(transaction: Transaction, judgement: Judgement) -> Sett
     if not binding:
         return settle(transaction, unlimited, ())
     return Settled(Verdict(Action.DEFER, transaction.stage, reply=STORE_AWAY, unknown=unknown))
+
+
+def settle_unread(transaction: Transaction) -> Settled:
+    """The time was over before all rules were read: nobody knows what the others would say."""
+    unknown = (RULES_UNKNOWN,)
+    return Settled(Verdict(Action.DEFER, transaction.stage, reply=RULES_UNREAD, unknown=unknown))
 
 
 def for_door(settled: Settled, door: Door) -> Verdict:

@@ -13,6 +13,9 @@ from mailreeve_policyd.smtp import Reply, Stage
 LIMITS_UNKNOWN = "limits"
 """Stands in `Verdict.unknown` where the store could not say."""
 
+RULES_UNKNOWN = "rules"
+"""Stands there where the time for the rules was over before all were read."""
+
 
 class Action(Enum):
     """What becomes of a transaction. DESIGN.md section 3 tells what each is at each door."""

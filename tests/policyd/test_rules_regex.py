@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailreeve_policyd.rules.regex import MAX_PATTERN_CHARACTERS, MAX_TEXT, compile_pattern
+from mailreeve_policyd.rules.regex import MAX_PATTERN_CHARACTERS, PatternBounds, compile_pattern
 from mailreeve_policyd.rules.source import Mistake, Place
 
 HERE = Place(1, 1)
@@ -60,8 +60,23 @@ def test_what_is_looked_at_is_bounded() -> None:
     """A longer text than any door takes matches nothing."""
     matches = compile_pattern(HERE, "b", ignore_case=False)
 
-    assert matches("a" * (MAX_TEXT - 1) + "b")
-    assert not matches("a" * MAX_TEXT + "b")
+    assert matches("a" * 8191 + "b")
+    assert not matches("a" * 8192 + "b")
+
+
+def test_an_administrator_may_choose_both_bounds() -> None:
+    """Of the text's length, and of the pattern's size; a refusal names the setting."""
+    bounds = PatternBounds(characters=300, steps=4000)
+    matches = compile_pattern(HERE, "(a?){500}(a){500}b", ignore_case=False, bounds=bounds)
+
+    assert not matches("a" * 299 + "b")
+    assert not matches("a" * 999 + "b")
+    assert compile_pattern(HERE, "b", ignore_case=False, bounds=bounds)("a" * 299 + "b")
+    assert not compile_pattern(HERE, "b", ignore_case=False, bounds=bounds)("a" * 300 + "b")
+    with pytest.raises(Mistake) as caught:
+        compile_pattern(HERE, "(a?){800}(a){500}b", ignore_case=False, bounds=bounds)
+    assert "may take 4000" in caught.value.problem
+    assert "deciding.max_pattern_steps" in (caught.value.hint or "")
 
 
 def test_letters_of_either_case_match_if_wanted() -> None:

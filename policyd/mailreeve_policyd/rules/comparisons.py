@@ -80,7 +80,9 @@ def _matches(comparing: Comparing) -> Test:
         raise comparing.wrong_operator()
     if not isinstance(right, Text):  # pragma: no cover -- the grammar gives a pattern
         raise comparing.wrong_value("a pattern")
-    matches = compile_pattern(right.at, right.text, comparing.node.ignore_case)
+    matches = compile_pattern(
+        right.at, right.text, comparing.node.ignore_case, comparing.scope.outside.patterns
+    )
     read = comparing.fact.read
 
     def test(transaction: Transaction) -> bool | None:

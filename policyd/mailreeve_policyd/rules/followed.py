@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mailreeve_policyd.judgement import Judgement, OnUnknown, Step
 from mailreeve_policyd.rules.ruleset import Ruleset
+from mailreeve_policyd.rules_time import RulesTime
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.watched_files import WatchedFiles
@@ -37,9 +38,15 @@ class FollowedRules:
         """Judge.needs."""
         return self._ruleset.needs(stages)
 
-    def judge(self, transaction: Transaction, stages: Iterable[Stage], on_unknown: OnUnknown) -> Judgement:
+    def judge(
+        self,
+        transaction: Transaction,
+        stages: Iterable[Stage],
+        on_unknown: OnUnknown,
+        rules_time: RulesTime | None = None,
+    ) -> Judgement:
         """Judge.judge."""
-        return self._ruleset.judge(transaction, stages, on_unknown)
+        return self._ruleset.judge(transaction, stages, on_unknown, rules_time)
 
     def steps(
         self, transaction: Transaction, stages: Sequence[Stage], on_unknown: OnUnknown

@@ -12,6 +12,7 @@ from typing import NoReturn
 from mailreeve_policyd.facts import Fact, FactValue
 from mailreeve_policyd.live import LiveNames
 from mailreeve_policyd.rules.nodes import Subject
+from mailreeve_policyd.rules.regex import DEFAULT_BOUNDS, PatternBounds
 from mailreeve_policyd.rules.source import Mistake, quote
 from mailreeve_policyd.transaction import IPAddress, Transaction
 from mailreeve_policyd.watched_files import WatchedFiles
@@ -45,6 +46,8 @@ class Outside:
     files: tuple[WatchedFiles, ...] = ()
     unfound: Mapping[str, str] = field(default_factory=dict)
     """Facts that nobody finds out by this configuration, each with what would change that."""
+    patterns: PatternBounds = DEFAULT_BOUNDS
+    """Of `matches`."""
 
 
 BOUND_FACTS = frozenset(("client_network", "client_country", "client_asn"))

@@ -7,6 +7,7 @@ together stop a worker. RE2 also bounds the memory of a pattern. Only this file 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from mailreeve_policyd.rules.source import Mistake, Place, quote
@@ -18,16 +19,30 @@ MAX_PATTERN_MEMORY = 8 * 1_048_576
 """Bytes that one compiled pattern and its automaton may take; RE2 refuses more. With too few for its states
 it takes some 60 ns for each step and each character instead of one."""
 
-MAX_PROGRAM_STEPS = 2500
-r"""Of the compiled pattern: `\pL` takes some 1,200, `.{1,250}` some 2,300."""
 
-MAX_TEXT = 8192
-"""Characters: no door takes a longer line. With the steps it bounds what the worst pattern takes, which is
-linear in both: some tenths of a second, where usual ones take microseconds."""
+@dataclass(frozen=True, slots=True)
+class PatternBounds:
+    r"""How much work a pattern may be: its worst case is linear in both.
+
+    With these values that is some tenths of a second, where usual patterns take microseconds. A longer text
+    than `characters` matches nothing; by default no door takes a longer line. `steps` are those of the
+    compiled pattern: `\pL` takes some 1,200, `.{1,250}` some 2,300.
+    """
+
+    characters: int = 8192
+    steps: int = 2500
 
 
-def compile_pattern(at: Place, pattern: str, ignore_case: bool) -> Callable[[str], bool]:
-    """A search for the pattern anywhere in a text; a text beyond MAX_TEXT matches nothing.
+DEFAULT_BOUNDS = PatternBounds()
+
+
+def compile_pattern(
+    at: Place,
+    pattern: str,
+    ignore_case: bool,
+    bounds: PatternBounds = DEFAULT_BOUNDS,
+) -> Callable[[str], bool]:
+    """A search for the pattern anywhere in a text of which `bounds` allow to be searched.
 
     Bytes that were no UTF-8 match as one character each.
 
@@ -47,13 +62,13 @@ def compile_pattern(at: Place, pattern: str, ignore_case: bool) -> Callable[[str
         detail = error.args[0].decode("utf-8", "replace") if error.args else "unreadable"
         hint = "patterns are RE2's: no look-around, no back-references"
         raise Mistake(at, f"not a pattern: {quote(detail)}", hint) from error
-    if compiled.programsize > MAX_PROGRAM_STEPS:
-        problem = f"this pattern takes {compiled.programsize} steps, and may take {MAX_PROGRAM_STEPS}"
-        raise Mistake(at, problem, "repeat less, or use several patterns")
-    search = compiled.search
+    if compiled.programsize > bounds.steps:
+        problem = f"this pattern takes {compiled.programsize} steps, and may take {bounds.steps}"
+        raise Mistake(at, problem, "repeat less, use several patterns, or raise deciding.max_pattern_steps")
+    search, most = compiled.search, bounds.characters
 
     def matches(text: str) -> bool:
-        if len(text) > MAX_TEXT:
+        if len(text) > most:
             return False
         return search(text if text.isascii() else text.encode("utf-8", "replace").decode()) is not None
 

@@ -28,10 +28,14 @@ from mailreeve_policyd.rules.conditions import Clause
 from mailreeve_policyd.rules.index import RuleIndex, Triggers
 from mailreeve_policyd.rules.logic import Test
 from mailreeve_policyd.rules.scope import is_unknown, shown
+from mailreeve_policyd.rules_time import RulesStopwatch, RulesTime
 from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.transaction import Transaction
 from mailreeve_policyd.verdict import Action, Observed
 from mailreeve_policyd.watched_files import Stamps, WatchedFiles
+
+UNTIMED_WEIGHT = 64
+"""Rules of so much weight are read between two looks at the clock: that costs as much as some plain rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ class Rule:
     """As it stands in the file, its name included, with its line ends."""
     triggers: Triggers | None = None
     """What must be there so that it is not false; None where that cannot be told beforehand."""
+    weight: int = 1
+    """How much work it may be, in plain comparisons."""
 
     @property
     def counts(self) -> bool:
@@ -92,6 +98,21 @@ class _Tally(msgspec.Struct, gc=False):
 
     pending: list[Pending] = []
     remarks: list[tuple[int, Remark]] = []
+
+
+class _Progress(msgspec.Struct, gc=False):
+    """What the blocks of one question have come to so far."""
+
+    unknown: list[str] = []
+    unread: str | None = None
+    stopwatch: RulesStopwatch | None = None
+
+    def is_over(self, rules_time: RulesTime) -> bool:
+        """Is the time over? It begins with the first look."""
+        if self.stopwatch is None:
+            self.stopwatch = RulesStopwatch(rules_time)
+            return False
+        return self.stopwatch.is_over()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,22 +167,44 @@ class Ruleset:
                 if isinstance(does, Note) and does.field is not None:
                     yield rule, does.field
 
-    def judge(self, transaction: Transaction, stages: Iterable[Stage], on_unknown: OnUnknown) -> Judgement:
+    def judge(
+        self,
+        transaction: Transaction,
+        stages: Iterable[Stage],
+        on_unknown: OnUnknown,
+        rules_time: RulesTime | None = None,
+    ) -> Judgement:
         """What the rules of these stages say, in the order given, before any limit is asked."""
-        unknown: list[str] = []
-        blocks = [
-            self._block(transaction, stage, on_unknown, unknown) for stage in stages if stage in self.blocks
-        ]
+        progress = _Progress()
+        blocks = []
+        for stage in stages:
+            if stage in self.blocks:
+                blocks.append(self._block(transaction, stage, on_unknown, rules_time, progress))
+                if progress.unread is not None:
+                    return Judgement((), unread=progress.unread)
+        unknown = progress.unknown
         return Judgement(tuple(blocks), tuple(dict.fromkeys(unknown)) if unknown else ())
 
     def _block(
-        self, transaction: Transaction, stage: Stage, on_unknown: OnUnknown, unknown: list[str]
+        self,
+        transaction: Transaction,
+        stage: Stage,
+        on_unknown: OnUnknown,
+        rules_time: RulesTime | None,
+        progress: _Progress,
     ) -> BlockJudgement:
         tally = _Tally()
         decision = None
         rules = self.blocks[stage]
+        untimed = 0
         for position in self.indexes[stage].candidates(transaction):
             rule = rules[position]
+            untimed += rule.weight
+            if untimed > UNTIMED_WEIGHT and rules_time is not None:
+                untimed = rule.weight
+                if progress.is_over(rules_time):
+                    progress.unread = rule.name
+                    break
             held = True if rule.condition is None else rule.condition(transaction)
             if held:
                 try:
@@ -169,7 +212,7 @@ class Ruleset:
                 except StoreError:  # the limit stands in a table that cannot say
                     held = None
             if held is None:
-                unknown += rule.unknown(transaction)
+                progress.unknown += rule.unknown(transaction)
                 if rule.defers_unknown(on_unknown):
                     decision = cannot_know(rule.name, stage)
                     if rule.observed:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from mailreeve_policyd.settings.counting import GeoIp, Limits, Live
+from mailreeve_policyd.settings.deciding import Deciding
 from mailreeve_policyd.settings.incoming import Arc, Authentication, Dns, Trust
 from mailreeve_policyd.settings.milter import Milter
 from mailreeve_policyd.settings.notices import Notices
@@ -25,6 +26,7 @@ __all__ = [
     "Audit",
     "Authentication",
     "Canonicalizations",
+    "Deciding",
     "Dns",
     "GeoIp",
     "Limits",
@@ -97,6 +99,7 @@ class Settings(Section, frozen=True):
     dns: Dns = Dns()
     limits: Limits = Limits()
     live: Live = Live()
+    deciding: Deciding = Deciding()
     geoip: GeoIp = GeoIp()
     notices: Notices = Notices()
     metrics: Metrics = Metrics()
