@@ -41,6 +41,7 @@ from mailreeve_policyd.resolver_dns import BudgetResolver, open_resolver
 from mailreeve_policyd.rules import Ruleset
 from mailreeve_policyd.rules.followed import FollowedRules
 from mailreeve_policyd.rules.networks import NetworkSet
+from mailreeve_policyd.rules_time import RulesTime
 from mailreeve_policyd.settings import Milter as MilterSettings
 from mailreeve_policyd.supervisor import DaemonSpec, Generation
 from mailreeve_policyd.watched_files import watch
@@ -128,14 +129,20 @@ def serve_milter(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket
     metrics = metrics_of(worker.tally, "milter")
     timed = metrics.timed(open_store(configuration))
     store = StoreElsewhere(timed)
-    on_unknown = OnUnknown(configuration.settings.on_unknown)
+    audit = open_audit_log(configuration, "milter", metrics.observe, metrics.bound_exceeded)
     rules = FollowedRules(loaded.ruleset)
-    policy = Policy(rules, store, Door.MILTER, on_unknown)
+    policy = Policy(
+        rules,
+        store,
+        Door.MILTER,
+        OnUnknown(configuration.settings.on_unknown),
+        rules_time=RulesTime(configuration.settings.deciding.max_rules_seconds),
+        overran=audit.overrun,
+    )
     office = open_office(configuration, "milter")
     decider = noticing(configuration, policy, office, store, Door.MILTER)
     watch(rules.files)
     try:
-        audit = open_audit_log(configuration, "milter", metrics.observe, metrics.bound_exceeded)
         worker.count_by(audit.counts.recorded)
         surroundings = surroundings_of(loaded, decider, audit, store.never_wait_in, metrics.dns_asked)
         metrics.follow(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -30,12 +31,13 @@ class Running:
 
     daemon: Daemon
     address: str
+    work: Path
 
-    def begin(self) -> MilterTalk:
+    def begin(self, helo: str = "mail.example.net") -> MilterTalk:
         """A connection on which a stranger's message has come as far as its header."""
         talk = MilterTalk(self.address)
         talk.connect("mail.example.net", "192.0.2.1")
-        talk.helo("mail.example.net")
+        talk.helo(helo)
         talk.mail("<bob@example.net>")
         talk.rcpt("<alice@example.org>")
         talk.data()
@@ -50,11 +52,13 @@ class Running:
 
 
 @contextmanager
-def run_milter(engine: Engine) -> Iterator[Running]:
+def run_milter(engine: Engine, rules: str = "", settings: str = "") -> Iterator[Running]:
     with work_folder() as work, DnsServer(read_zone()) as dns:
         config = write_setup("postfix", work, dns, engine)
+        config.write_text(config.read_text() + settings)
+        (work / "rules").write_text(rules or (work / "rules").read_text())
         with Daemon("milter", config, work) as daemon:
-            yield Running(daemon, f"unix:{work}/milter.sock")
+            yield Running(daemon, f"unix:{work}/milter.sock", work)
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -170,3 +174,22 @@ def test_a_header_field_longer_than_libmilter_likes(running: Running) -> None:
         talk.header(b"To", b" " + b"alice@example.org,\r\n " * 5000 + b"bob@example.org")
         packets = finish(talk)
     assert packets[-1].command == "c"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_message_on_which_the_rules_work_for_too_long_is_deferred_alone(engine: Engine) -> None:
+    """Under a setting; the record tells the decision and the bound, and the next message is answered."""
+    patterns = (
+        f"r{number}: warn if helo_name matches /(a?){{300}}(a){{300}}b{number}/" for number in range(40)
+    )
+    rules = "at end-of-message {\n" + "\n".join(patterns) + "\n}\n"
+    with run_milter(engine, rules, "\n[deciding]\nmax_rules_seconds = 0.01\n") as running:
+        with running.begin("a" * 8000) as talk:
+            assert finish(talk)[-1].data.startswith(b"451 4.3.0 ")
+        with running.begin() as talk:
+            assert finish(talk)[-1].command == "c"
+        lines = (running.work / "audit.jsonl").read_text().splitlines()
+    bound, deferred, answered = [json.loads(line) for line in lines]
+    assert (bound["bound"], bound["consequence"]) == ("deciding.max_rules_seconds", "refused")
+    assert (deferred["verdict"]["action"], deferred["unknown"]) == ("defer", ["rules"])
+    assert answered["verdict"]["action"] == "continue"

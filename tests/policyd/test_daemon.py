@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,9 +59,11 @@ def write_files(folder: Path, rules: str = RULES) -> Path:
 class Running:
     """`mailreeve policyd` in processes of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rules: str = RULES, settings: str = "") -> None:
         self.folder = folder
-        command = [sys.executable, "-c", RUN, str(write_files(folder))]
+        config = write_files(folder, rules)
+        config.write_text(config.read_text() + settings)
+        command = [sys.executable, "-c", RUN, str(config)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
     def wait_for(self, text: str) -> None:
@@ -70,22 +74,31 @@ class Running:
         raise AssertionError(f"it ended before it said {text!r}")
 
     def ask(self, instance: int) -> str:
+        return self.answer(REQUEST % instance).split()[0]
+
+    def answer(self, request: str) -> str:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(TIMEOUT_SECONDS)
             client.connect(str(self.folder / "s"))
-            client.sendall((REQUEST % instance).encode())
-            return client.recv(1000).decode().split()[0]
+            client.sendall(request.encode())
+            return client.recv(1000).decode().strip()
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / "audit.jsonl").read_text().splitlines()]
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(TIMEOUT_SECONDS)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
-    daemon = Running(tmp_path)
-    yield daemon
-    if daemon.process.poll() is None:
-        os.killpg(daemon.process.pid, signal.SIGKILL)
-    daemon.process.wait(TIMEOUT_SECONDS)
-    assert daemon.process.stderr is not None
-    daemon.process.stderr.close()
+    with closing(Running(tmp_path)) as daemon:
+        yield daemon
 
 
 def test_it_counts_reloads_records_and_stops(running: Running) -> None:
@@ -113,6 +126,27 @@ def test_it_counts_reloads_records_and_stops(running: Running) -> None:
     assert [json.loads(line)["limits"][0]["exceeded"] for line in lines] == [
         False, False, True, True, False, True,
     ]  # fmt: skip
+
+
+def test_a_request_on_which_the_rules_work_for_too_long_is_deferred_alone(tmp_path: Path) -> None:
+    """Under a setting; the record tells the decision and the bound, and the next request is answered."""
+    patterns = (
+        f"r{number}: warn if helo_name matches /(a?){{300}}(a){{300}}b{number}/" for number in range(40)
+    )
+    rules = "at rcpt {\n" + "\n".join(patterns) + "\n}\n"
+    settings = "[deciding]\nmax_rules_seconds = 0.01\n"
+    with closing(Running(tmp_path, rules, settings)) as running:
+        running.wait_for("listens at")
+
+        slow = running.answer(f"helo_name={'a' * 8000}\n" + REQUEST % 1)
+
+        assert slow == "action=DEFER_IF_PERMIT 4.3.0 Temporary failure, please try again later"
+        assert running.ask(2) == "action=DUNNO"
+        bound, deferred, decided = running.records
+    assert (bound["event"], bound["bound"]) == ("bound", "deciding.max_rules_seconds")
+    assert (bound["maximum"], bound["consequence"]) == (0.01, "refused")
+    assert (deferred["verdict"]["action"], deferred["unknown"]) == ("defer", ["rules"])
+    assert decided["verdict"]["action"] == "continue"
 
 
 def test_the_files_are_read_whole_before_anything_starts(tmp_path: Path) -> None:
