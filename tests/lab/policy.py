@@ -16,7 +16,11 @@ class PolicyClient:
         family, where = parse_address(address)
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.settimeout(ANSWER_SECONDS)
-        self._socket.connect(where)
+        try:
+            self._socket.connect(where)
+        except OSError:
+            self._socket.close()
+            raise
         self._answers = self._socket.makefile("rb")
 
     def __enter__(self) -> Self:
