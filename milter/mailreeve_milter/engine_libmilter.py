@@ -36,10 +36,11 @@ from mailreeve_milter.answers import (
     format_reply_text,
 )
 from mailreeve_milter.conversation import Conversation
-from mailreeve_milter.failure import log_failure, log_unrecorded
+from mailreeve_milter.failure import log_failure, log_unrecorded, may_tell
 from mailreeve_milter.libmilter_context import Connection, Context, ContextMacros
 from mailreeve_milter.session import WANTED_MACROS, Macros
 from mailreeve_milter.surroundings import Surroundings
+from mailreeve_policyd.audit_bound import Overrun
 from mailreeve_policyd.escape import decode_wire, escape, escape_ascii
 from mailreeve_policyd.moderation import Moderation
 from mailreeve_policyd.smtp import Stage
@@ -140,8 +141,12 @@ class Callbacks:
         """Pick what is used of what the MTA offers."""
         offered_actions, offered_steps = options[0], options[1]
         if NEEDED_ACTIONS & ~offered_actions:
-            log.error("the MTA does not let filters add and remove header fields (%#x)", offered_actions)
+            if may_tell(self._surroundings.breaches):
+                log.error("the MTA does not let filters add and remove header fields (%#x)", offered_actions)
             return int(Milter.REJECT)
+        if self._open >= self._surroundings.bounds.most:
+            self._tell_full()
+            return int(Milter.REJECT)  # closed: the MTA does its default action
         actions = NEEDED_ACTIONS | (offered_actions & WANTED_ACTIONS)
         steps = self._steps | (offered_steps & Milter.P_HDR_LEADSPC)
         options[:] = [actions, steps, 0, 0]
@@ -151,6 +156,14 @@ class Callbacks:
         self._begin(context)
         return int(Milter.CONTINUE)
 
+    def _tell_full(self) -> None:
+        most = self._surroundings.bounds.most
+        reason = f"all {most} connections of a worker are taken: a further one was refused"
+        if self._surroundings.audit.overrun(Overrun("milter.max_connections", most, "closed", reason)):
+            log.warning(
+                "all %d connections (milter.max_connections) are taken: a further one was refused", most
+            )
+
     def _begin(self, context: Context) -> Connection:
         actions, steps = self._negotiated
         connection = Connection(
@@ -158,6 +171,7 @@ class Callbacks:
             can_quarantine=bool(actions & Milter.QUARANTINE),
             can_change_recipients=not RECIPIENT_ACTIONS & ~actions,
             has_leading_space=bool(steps & Milter.P_HDR_LEADSPC),
+            heard=self._surroundings.stopwatch(),
         )
         with self._lock:
             self._open += 1
@@ -170,9 +184,28 @@ class Callbacks:
         if connection is not None:
             with self._lock:
                 self._open -= 1
+            self._tell_silent(connection)
             connection.conversation.close()
             context.setpriv(None)
         return int(Milter.CONTINUE)
+
+    def _tell_silent(self, connection: Connection) -> None:
+        """Record that libmilter closed a connection for its silence; of its other reasons it tells none."""
+        bounds = self._surroundings.bounds
+        if self._surroundings.stopwatch() - connection.heard < bounds.idle_seconds:
+            return
+        problem = f"said nothing for {bounds.idle_seconds:g} seconds"
+        told = self._surroundings.audit.overrun(
+            Overrun(
+                "milter.idle_timeout_seconds",
+                bounds.idle_seconds,
+                "closed",
+                f"it {problem}",
+                client=connection.conversation.client,
+            )
+        )
+        if told:
+            log.warning("an MTA was disconnected: it %s", problem)
 
     # -- the session and the envelope -----------------------------------------------------------------
 
@@ -244,7 +277,9 @@ class Callbacks:
     def _enter(self, context: Context, act: Callable[[Connection], AnswerT]) -> AnswerT | int:
         """The door: every verb goes through here, and nothing that it raises gets out."""
         try:
-            return act(context.getpriv())
+            connection: Connection = context.getpriv()
+            connection.heard = self._surroundings.stopwatch()
+            return act(connection)
         except Exception as error:  # noqa: BLE001 -- `fail` logs it
             return fail(context, error, self._surroundings.breaches)
 

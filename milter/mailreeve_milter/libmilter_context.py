@@ -63,9 +63,12 @@ class ContextMacros:
 
 
 class Connection:
-    """What is kept of one connection of the MTA: its conversation and what was negotiated."""
+    """What is kept of one connection of the MTA: its conversation, what was negotiated, when it last spoke.
 
-    __slots__ = ("can_change_recipients", "can_quarantine", "conversation", "has_leading_space")
+    `heard` is the stopwatch's.
+    """
+
+    __slots__ = ("can_change_recipients", "can_quarantine", "conversation", "has_leading_space", "heard")
 
     def __init__(
         self,
@@ -74,7 +77,9 @@ class Connection:
         can_quarantine: bool,
         can_change_recipients: bool,
         has_leading_space: bool,
+        heard: float,
     ) -> None:
+        self.heard = heard
         self.conversation = conversation
         self.can_quarantine = can_quarantine
         self.can_change_recipients = can_change_recipients

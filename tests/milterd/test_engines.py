@@ -16,6 +16,7 @@ from tests.lab.daemons import ENGINES, Daemon, Engine
 from tests.lab.dns import DnsServer
 from tests.lab.ports import accepts
 from tests.lab.process import wait_until
+from tests.lab.record_schema import check_file
 from tests.lab.work import work_folder
 from tests.milterd.miltertalk import Actions, MacroStage, MilterTalk, MilterTalkError, Packet, Steps
 from tests.milterd.setups import read_zone, write_setup
@@ -193,3 +194,37 @@ def test_a_message_on_which_the_rules_work_for_too_long_is_deferred_alone(engine
     assert (bound["bound"], bound["consequence"]) == ("deciding.max_rules_seconds", "refused")
     assert (deferred["verdict"]["action"], deferred["unknown"]) == ("defer", ["rules"])
     assert answered["verdict"]["action"] == "continue"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_connections_beyond_the_bound_harm_nobody(engine: Engine) -> None:
+    """A further one waits, or with libmilter is closed; those that are there are answered; a record tells."""
+    with work_folder() as work, DnsServer(read_zone()) as dns:
+        config = write_setup("postfix", work, dns, engine)
+        config.write_text(config.read_text().replace("[milter]", "[milter]\nmax_connections = 2"))
+        with Daemon("milter", config, work) as daemon:
+            running = Running(daemon, f"unix:{work}/milter.sock", work)
+            with running.begin() as first, running.begin() as second:
+                if engine == "libmilter":
+                    with pytest.raises(MilterTalkError, match="closed"):
+                        MilterTalk(running.address)
+                daemon.wait_for_text("all 2 connections (milter.max_connections) are taken")
+                for talk in (first, second):
+                    assert [packet.command for packet in finish(talk)] == ["i", "c"]
+                    talk.quit()
+            wait_until(lambda: passes(running), "a message passes")
+        check_file(work / "audit.jsonl")
+        lines = [json.loads(line) for line in (work / "audit.jsonl").read_bytes().splitlines()]
+    told = [line for line in lines if line["event"] == "bound"]
+    assert told
+    assert {(line["bound"], line["maximum"]) for line in told} == {("milter.max_connections", 2)}
+    assert {line["consequence"] for line in told} == {"waiting" if engine == "native" else "closed"}
+
+
+def passes(running: Running) -> bool:
+    """Is a message answered as ever? Not while the places that were taken are not free yet."""
+    try:
+        with running.begin() as talk:
+            return [packet.command for packet in finish(talk)] == ["i", "c"]
+    except (MilterTalkError, OSError):
+        return False

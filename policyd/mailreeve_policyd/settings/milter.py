@@ -66,9 +66,9 @@ class Milter(Section, frozen=True):
         Meta(
             ge=1,
             description=(
-                "Connections that a worker of the native engine serves at once; further ones wait in the "
-                "socket's backlog. Ten times what Postfix opens by default (default_process_limit, 100). "
-                "libmilter knows no such bound."
+                "Connections that a worker serves at once; further ones wait in the socket's backlog, and "
+                "with libmilter are closed, so that the MTA does its default action. Ten times what Postfix "
+                "opens by default (default_process_limit, 100)."
             ),
         ),
     ] = 1000
