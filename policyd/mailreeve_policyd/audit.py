@@ -258,7 +258,7 @@ class AuditLog:
         for _, is_shortened in lines:
             if is_shortened:
                 counts.truncated += 1
-        if self._is_away:
+        if counts.lost != self._told:
             self._say_returned()
 
     def _count_lost(self, count: int, error: OSError) -> None:
@@ -270,10 +270,15 @@ class AuditLog:
         log.error("the record cannot be written, mail goes on: %s", error.strerror or str(error))
 
     def _say_returned(self) -> None:
+        """What was lost while nothing was said is told after that time, with or without another outage."""
         with self._trouble:
-            was_away, self._is_away = self._is_away, False
+            if not self._is_away:
+                if self._stopwatch() < self._silent_until:
+                    return
+                self._silent_until = self._stopwatch() + SILENT_SECONDS
+            self._is_away = False
             lost, self._told = self.counts.lost - self._told, self.counts.lost
-        if was_away:
+        if lost:
             log.info("the record is written again, %d lines were lost", lost)
 
 

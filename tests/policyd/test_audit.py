@@ -697,6 +697,22 @@ def test_a_place_that_comes_and_goes_is_not_said_each_time(caplog: pytest.LogCap
     ]
 
 
+def test_what_is_lost_in_the_minute_after_an_outage_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Whether or not there is another one by then."""
+    caplog.set_level(logging.INFO)
+    sink, now = Flapping(), [0.0]
+    audit = AuditLog("policyd", sink, stopwatch=lambda: now[0])
+    for moment in (0.0, 0.0, 0.1, 0.2, SILENT_SECONDS - 0.1, SILENT_SECONDS, SILENT_SECONDS + 0.1):
+        now[0] = moment
+        audit.decision(Transaction(Stage.CONNECT, Session()), Verdict(Action.CONTINUE, Stage.CONNECT), SPENT)
+
+    assert [record.getMessage().rpartition(", ")[2] for record in caplog.records] == [
+        "mail goes on: full",
+        "1 lines were lost",
+        "2 lines were lost",
+    ]
+
+
 class Flapping:
     """A sink that takes every second line."""
 

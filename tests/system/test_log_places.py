@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+import pytest
 
 from tests.lab.policy import PolicyClient
 from tests.lab.ports import accepts
@@ -126,3 +131,48 @@ def test_no_line_is_lost_when_the_file_of_a_working_daemon_is_rotated(work: Path
     lines = [line for file in work.glob("audit.jsonl*") for line in file.read_bytes().splitlines()]
 
     assert [json.loads(line)["login"] for line in lines].count("bob") == asked == 160
+
+
+@pytest.mark.parametrize("trouble", ["full", "gone"])
+def test_syslog_that_fails_keeps_nobody_waiting_and_is_back_by_itself(work: Path, trouble: str) -> None:
+    """Under load: no answer takes a second, the log says how many records were lost, and it is that many."""
+    path, log = work / "log", work / "stderr"
+    settings: dict[str, object] = {
+        "audit": {"to": "syslog"},
+        "syslog": {"address": f"unix:{path}"},
+        "policyd": {"listen": [f"unix:{work}/policy.sock"], "workers": 1},
+    }
+    with log.open("wb") as output, policyd(work, settings, output.fileno()) as address, ExitStack() as stack:
+        clients = [stack.enter_context(PolicyClient(address)) for _ in range(4)]
+        with unix_service(path) as service:
+            asked = ask_all(clients[:1], 1)
+            kept = len(service.drain())
+            if trouble == "full":  # nobody reads: the kernel takes some datagrams
+                asked += ask_all(clients)
+                kept += len(service.drain())
+                assert 1 < kept < asked
+                asked += ask_all(clients[:1], 1)
+                kept += len(service.drain())
+        if trouble == "gone":
+            asked += ask_all(clients)
+            with unix_service(path) as service:
+                asked += ask_all(clients[:1], 1)
+                kept += len(service.drain())
+    told = re.findall(r"written again, (\d+) lines were lost", log.read_text())
+
+    assert sum(map(int, told)) == asked - kept
+    assert log.read_text().count("the record cannot be written") == 1
+
+
+def ask_all(clients: list[PolicyClient], requests: int = 500) -> int:
+    """Each of them so often, all at the same time; no answer may take a second. How many there were."""
+
+    def ask_often(client: PolicyClient) -> None:
+        for _ in range(requests):
+            before = time.monotonic()
+            assert ask(client, "alice") == "DUNNO"
+            assert time.monotonic() - before < 1
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        list(pool.map(ask_often, clients))
+    return requests * len(clients)
