@@ -28,8 +28,9 @@ from mailreeve_policyd.limits_open import open_store
 from mailreeve_policyd.metrics import metrics_of
 from mailreeve_policyd.metrics_daemon import run_measured
 from mailreeve_policyd.notices_open import noticing, open_office
-from mailreeve_policyd.peer import Bounds
+from mailreeve_policyd.peer import Bounds, Complaints
 from mailreeve_policyd.policy import Policy
+from mailreeve_policyd.postfix import RequestBounds
 from mailreeve_policyd.resolver import Resolver
 from mailreeve_policyd.resolver_dns import BudgetResolver, open_resolver
 from mailreeve_policyd.rules import Ruleset
@@ -37,6 +38,7 @@ from mailreeve_policyd.rules.followed import FollowedRules
 from mailreeve_policyd.rules.networks import NetworkSet
 from mailreeve_policyd.rules_time import RulesTime
 from mailreeve_policyd.server import PolicyServer
+from mailreeve_policyd.settings import Policyd as PolicydSettings
 from mailreeve_policyd.supervisor import DaemonSpec, Generation
 from mailreeve_policyd.transaction import Evidence, Transaction
 from mailreeve_policyd.watched_files import watch
@@ -113,13 +115,11 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
         sockets,
         door,
         settings.policyd.max_connections,
-        Bounds(
-            settings.policyd.idle_timeout_seconds,
-            settings.policyd.request_timeout_seconds,
-            settings.policyd.total_timeout_seconds,
-        ),
+        bounds_of(settings.policyd),
         begin_thread=lambda: resolver.never_wait_in(threading.get_ident()),
         is_alone=settings.policyd.workers == 1,
+        complaints=Complaints(audit.overrun, settings.audit.bounds_a_minute),
+        max_waiting=settings.policyd.max_waiting,
     )
     spare_the_collector(COLLECT_AFTER)  # a request leaves no cycles
     watch(rules.files)
@@ -132,6 +132,16 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
         office.close(worker.seconds_left)
         store.close()
         metrics.finish()
+
+
+def bounds_of(settings: PolicydSettings) -> Bounds:
+    """What one connection may take."""
+    return Bounds(
+        settings.idle_timeout_seconds,
+        settings.request_timeout_seconds,
+        settings.total_timeout_seconds,
+        RequestBounds(settings.max_request_bytes, settings.max_line_bytes, settings.max_attributes),
+    )
 
 
 def _gatherer(configuration: Configuration, resolver: Resolver) -> Gather:

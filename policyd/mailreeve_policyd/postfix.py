@@ -13,20 +13,11 @@ from functools import lru_cache
 
 import msgspec
 
-from mailreeve_policyd.errors import ProtocolError
+from mailreeve_policyd.errors import BoundError, ProtocolError
 from mailreeve_policyd.escape import ELLIPSIS, decode_wire, encode_wire, escape, escape_ascii
 from mailreeve_policyd.smtp import Mailbox, Stage, parse_mailbox
 from mailreeve_policyd.transaction import Envelope, IPAddress, Session, Tls, Transaction, parse_address
 from mailreeve_policyd.verdict import Action, AddHeader, Verdict
-
-MAX_REQUEST_OCTETS = 65_536
-"""Postfix sends about thirty attributes, each far below its line_length_limit of 2048: 2 KB, at most 60."""
-
-MAX_LINE_OCTETS = 8_192
-"""Four times that limit, for certificate names in xtext."""
-
-MAX_ATTRIBUTES = 200
-"""Six times what Postfix 3.12 sends."""
 
 MAX_DIGITS = 18
 """A number of the wire fits 64 bits, or it is none."""
@@ -58,12 +49,29 @@ _FROM_DATA = frozenset({Stage.DATA, Stage.END_OF_MESSAGE})
 _FROM_RCPT = _FROM_DATA | {Stage.RCPT}
 
 
+@dataclass(frozen=True, slots=True)
+class RequestBounds:
+    """How large a request may be, unless the settings say otherwise.
+
+    Postfix 3.12 sends some thirty attributes, each far below its line_length_limit of 2048 but for names of
+    certificates in xtext: 2 KB, at most 60.
+    """
+
+    octets: int = 65_536
+    line_octets: int = 8_192
+    attributes: int = 200
+
+
+DEFAULT_BOUNDS = RequestBounds()
+
+
 class RequestParser:
     """Cuts what comes over one connection into requests, however it is chunked."""
 
-    __slots__ = ("_buffer", "_searched")
+    __slots__ = ("_bounds", "_buffer", "_searched")
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: RequestBounds = DEFAULT_BOUNDS) -> None:
+        self._bounds = bounds
         self._buffer = b""
         self._searched = 0
 
@@ -87,34 +95,37 @@ class RequestParser:
         Values are decoded by `decode_wire`. Of an attribute that comes twice the first counts.
 
         Raises:
+            BoundError: what comes next is more than a request may be.
             ProtocolError: what comes next is none. The parser is not used again.
         """
-        buffer = self._buffer
+        buffer, most = self._buffer, self._bounds.octets
         end = buffer.find(b"\n\n", self._searched)
-        if 0 < end < MAX_REQUEST_OCTETS:
+        if 0 < end < most:
             self._buffer = buffer[end + 2 :]
             self._searched = 0
-            return parse_attributes(buffer[:end])
-        if len(buffer) > MAX_REQUEST_OCTETS:
-            raise ProtocolError(f"a request of more than {MAX_REQUEST_OCTETS} octets")
+            return parse_attributes(buffer[:end], self._bounds)
+        if len(buffer) > most:
+            raise BoundError(f"a request of more than {most} octets", "policyd.max_request_bytes", most)
         if buffer[:1] == b"\n":
             raise ProtocolError("a request without attributes")
         self._searched = max(0, len(buffer) - 1)
         return None
 
 
-def parse_attributes(block: bytes) -> Mapping[str, str]:
+def parse_attributes(block: bytes, bounds: RequestBounds = DEFAULT_BOUNDS) -> Mapping[str, str]:
     """The lines of one request, without the empty line at its end.
 
     Raises:
-        ProtocolError: a NUL, a line without `=` or without a name, more than the bounds, or another
-            request than smtpd_access_policy.
+        BoundError: a line that is longer, or more attributes, than `bounds` allow.
+        ProtocolError: a NUL, a line without `=` or without a name, or another request than
+            smtpd_access_policy.
     """
-    if len(block) > MAX_LINE_OCTETS and len(max(block.split(b"\n"), key=len)) > MAX_LINE_OCTETS:
-        raise ProtocolError(f"a line of more than {MAX_LINE_OCTETS} octets")
-    attributes = _plain_attributes(block) or _any_attributes(block)
-    if len(attributes) > MAX_ATTRIBUTES:
-        raise _too_many()
+    most = bounds.line_octets
+    if len(block) > most and len(max(block.split(b"\n"), key=len)) > most:
+        raise BoundError(f"a line of more than {most} octets", "policyd.max_line_bytes", most)
+    attributes = _plain_attributes(block) or _any_attributes(block, bounds.attributes)
+    if len(attributes) > bounds.attributes:
+        raise _too_many(bounds.attributes)
     if attributes.get("request") != REQUEST:
         raise ProtocolError(f"not a request for {REQUEST}: {escape(attributes.get('request', 'none'), 80)}")
     return attributes
@@ -142,11 +153,11 @@ def _plain_attributes(block: bytes) -> Mapping[str, str] | None:
 _decode = msgspec.json.Decoder(dict[str, str]).decode
 
 
-def _any_attributes(block: bytes) -> Mapping[str, str]:
+def _any_attributes(block: bytes, most: int) -> Mapping[str, str]:
     if b"\0" in block:
         raise ProtocolError("a NUL in a request")
-    if block.count(b"\n") >= MAX_ATTRIBUTES:
-        raise _too_many()
+    if block.count(b"\n") >= most:
+        raise _too_many(most)
     lines = decode_wire(block).split("\n")
     lines.reverse()  # the first of two is the last to be entered
     try:
@@ -158,8 +169,8 @@ def _any_attributes(block: bytes) -> Mapping[str, str]:
     return attributes
 
 
-def _too_many() -> ProtocolError:
-    return ProtocolError(f"a request of more than {MAX_ATTRIBUTES} attributes")
+def _too_many(most: int) -> BoundError:
+    return BoundError(f"a request of more than {most} attributes", "policyd.max_attributes", most)
 
 
 def _no_attribute(lines: Sequence[str]) -> ProtocolError:

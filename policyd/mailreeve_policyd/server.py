@@ -19,7 +19,8 @@ from functools import partial
 from math import inf
 from typing import Generic, TypeVar
 
-from mailreeve_policyd.peer import Bounds, Peer
+from mailreeve_policyd.audit_bound import Overrun
+from mailreeve_policyd.peer import Bounds, Complaints, Peer
 from mailreeve_policyd.poller import READ, open_poller
 from mailreeve_policyd.question import Answerer
 from mailreeve_policyd.relief import Relief
@@ -32,7 +33,8 @@ MAX_BATCH = 64
 first does not wait for the last."""
 
 MAX_WAITING = 100
-"""Threads that wait for DNS: as many as Postfix has smtpd processes by default."""
+"""Threads that wait for DNS, unless the settings say otherwise: as many as Postfix has smtpd processes by
+default."""
 
 PAUSE_SECONDS = 1.0
 """Before accepting again when the system has no descriptor or memory for another connection."""
@@ -64,7 +66,8 @@ class PolicyServer(Generic[ConnectionT]):
 
     At most `max_connections` are served at once; further ones wait in the listening sockets' backlog.
     `begin_thread` is called in each thread that may call `answerer.answer_each`. `is_alone` says that no
-    other process accepts from these sockets.
+    other process accepts from these sockets. `complaints` are told what clients do wrong. `max_waiting`
+    requests wait for DNS at once.
     """
 
     def __init__(
@@ -76,6 +79,8 @@ class PolicyServer(Generic[ConnectionT]):
         *,
         begin_thread: Callable[[], None] = lambda: None,
         is_alone: bool = True,
+        complaints: Complaints | None = None,
+        max_waiting: int = MAX_WAITING,
         pause_seconds: float = PAUSE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -83,6 +88,7 @@ class PolicyServer(Generic[ConnectionT]):
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._max_connections = max_connections
         self._bounds = bounds
+        self._complaints = complaints or Complaints()
         self._pause_seconds = pause_seconds
         self._clock = clock
         self._poller = open_poller()
@@ -100,7 +106,7 @@ class PolicyServer(Generic[ConnectionT]):
         self._posted: deque[Callable[[], None]] = deque()
         self._wake = _Wake(*socket.socketpair())
         self._relief = Relief(self, begin_thread)
-        self._threads = Threads("dns", MAX_WAITING, self._post)
+        self._threads = Threads("dns", max_waiting, self._post)
 
     def serve(self) -> None:
         """Accept and answer, until `retire` was called and the last connection has ended."""
@@ -255,10 +261,12 @@ class PolicyServer(Generic[ConnectionT]):
                 self._poller.unregister(descriptor)
         if self._is_full and now - self._said_full_at >= SAY_AGAIN_SECONDS:
             self._said_full_at = now
-            log.warning(
-                "all %d connections (policyd.max_connections) are taken: further ones wait",
-                self._max_connections,
-            )
+            self._tell_full(self._max_connections)
+
+    def _tell_full(self, most: int) -> None:
+        reason = f"all {most} connections of a worker are taken: further ones wait"
+        if self._complaints.overrun(Overrun("policyd.max_connections", most, "waiting", reason)):
+            log.warning("all %d connections (policyd.max_connections) are taken: further ones wait", most)
 
     def _accept_some(self, listener: socket.socket, now: float) -> None:
         """Those that wait, once the other workers have had their chance; a few more than there are."""
@@ -281,7 +289,7 @@ class PolicyServer(Generic[ConnectionT]):
             log.error("no further connection can be accepted: %s", error.strerror)  # noqa: TRY400 -- no bug
             self._accept_at = now + self._pause_seconds
             return False
-        peer = Peer(accepted, self._answerer.connection(), self._bounds, now)
+        peer = Peer(accepted, self._answerer.connection(), self._bounds, self._complaints, now)
         self._peers[peer.descriptor] = peer
         self._watch(peer, READ)
         return True

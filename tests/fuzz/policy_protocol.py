@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.facts import FACTS
 from mailreeve_policyd.postfix import (
-    MAX_REQUEST_OCTETS,
+    DEFAULT_BOUNDS,
     RequestParser,
     _any_attributes,
     _plain_attributes,
@@ -53,7 +53,7 @@ def _requests(pieces: Iterable[bytes]) -> list[Mapping[str, str] | str]:
             found += parser.feed(piece)
     except ProtocolError:
         return [*found, "refused"]  # for one reason or another
-    assert len(parser._buffer) <= MAX_REQUEST_OCTETS
+    assert len(parser._buffer) <= DEFAULT_BOUNDS.octets
     return found
 
 
@@ -70,4 +70,4 @@ def _check_request(attributes: Mapping[str, str]) -> None:
 def _check_both_ways(block: bytes) -> None:
     plain = _plain_attributes(block)
     if plain is not None:
-        assert dict(plain) == dict(_any_attributes(block))
+        assert dict(plain) == dict(_any_attributes(block, DEFAULT_BOUNDS.attributes))

@@ -14,9 +14,15 @@ from typing import Any
 
 import pytest
 
-from mailreeve_policyd.daemon import load_policyd
+from mailreeve_policyd.config import parse_configuration
+from mailreeve_policyd.daemon import bounds_of, load_policyd
 from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.listen import UnixAddress
+from mailreeve_policyd.peer import Bounds
+from mailreeve_policyd.postfix import RequestBounds
+from mailreeve_policyd.rules.regex import PatternBounds
+from mailreeve_policyd.rules_time import RulesTime
+from mailreeve_policyd.settings import Deciding
 
 pytestmark = pytest.mark.system
 
@@ -197,6 +203,58 @@ def test_limits_without_a_state_directory_do_not_start(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="state_dir: there is no folder"):
         load_policyd(config)
+
+
+BOUNDS = {
+    "policyd.max_connections": (1, 1, None),
+    "policyd.idle_timeout_seconds": (2.0, 1.0, 86_400.0),
+    "policyd.request_timeout_seconds": (3.0, 1.0, 3600.0),
+    "policyd.total_timeout_seconds": (4.0, 1.0, 604_800.0),
+    "policyd.max_waiting": (5, 1, 1000),
+    "policyd.max_request_bytes": (10_000, 8192, 1_048_576),
+    "policyd.max_line_bytes": (3000, 2100, 1_048_576),
+    "policyd.max_attributes": (60, 50, 10_000),
+    "deciding.max_rules_seconds": (0.5, 0.01, 60.0),
+    "deciding.max_matched_characters": (300, 256, 65_536),
+    "deciding.max_pattern_steps": (200, 100, 100_000),
+}
+"""Of each bound of the policy daemon, and of the rules: a value, the least and the most that it may have."""
+
+
+def test_every_bound_of_a_connection_arrives_where_it_is_kept() -> None:
+    """Each its own; without settings they are those of the code."""
+    text = "".join(f"{name} = {value}\n" for name, (value, _, _) in BOUNDS.items())
+    settings = parse_configuration(text.encode(), Path("mailreeve.toml")).settings
+
+    assert bounds_of(settings.policyd) == Bounds(2.0, 3.0, 4.0, RequestBounds(10_000, 3000, 60))
+    without = parse_configuration(b"", Path("mailreeve.toml")).settings
+    assert bounds_of(without.policyd) == Bounds()
+    assert without.deciding == Deciding(
+        RulesTime().seconds, PatternBounds().characters, PatternBounds().steps
+    )
+
+
+def test_the_bounds_of_patterns_arrive_where_they_are_kept(tmp_path: Path) -> None:
+    """A pattern that is too large is a mistake in the rules."""
+    config = write_files(tmp_path, "at rcpt {\n    all: warn if helo_name matches /a{150}/\n}\n")
+    load_policyd(config)
+
+    config.write_text(config.read_text() + "[deciding]\nmax_pattern_steps = 100\n")
+    with pytest.raises(ConfigError, match="may take 100"):
+        load_policyd(config)
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_bound_has_a_sensible_range(name: str) -> None:
+    """Its ends are taken; what lies outside is an error that names the option."""
+    _, least, most = BOUNDS[name]
+    for value in (least, most):
+        if value is not None:
+            parse_configuration(f"{name} = {value}\n".encode(), Path("mailreeve.toml"))
+    for value in (least - 1, most and most + 1):
+        if value is not None:
+            with pytest.raises(ConfigError, match=name):
+                parse_configuration(f"{name} = {value}\n".encode(), Path("mailreeve.toml"))
 
 
 @pytest.fixture

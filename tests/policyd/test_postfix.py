@@ -7,8 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailreeve_policyd import postfix
-from mailreeve_policyd.errors import ProtocolError
-from mailreeve_policyd.postfix import RequestParser, format_answer, parse_attributes, parse_transaction
+from mailreeve_policyd.errors import BoundError, ProtocolError
+from mailreeve_policyd.postfix import (
+    RequestBounds,
+    RequestParser,
+    format_answer,
+    parse_attributes,
+    parse_transaction,
+)
 from mailreeve_policyd.smtp import EnhancedStatus, Mailbox, Reply, Stage
 from mailreeve_policyd.transaction import IPAddress, Transaction, parse_address
 from mailreeve_policyd.verdict import Action, AddHeader, Verdict
@@ -187,6 +193,35 @@ def test_what_is_no_request_is_a_protocol_error(octets: bytes, problem: str) -> 
     """The door then closes without an answer."""
     with pytest.raises(ProtocolError, match=problem):
         parse_all([octets])
+
+
+@pytest.mark.parametrize(
+    ("octets", "bound", "maximum"),
+    [
+        (b"request=smtpd_access_policy\n" + b"a=b\n" * 5 + b"\n", "policyd.max_attributes", 4),
+        (_with_attributes(5), "policyd.max_attributes", 4),
+        (b"request=smtpd_access_policy\nsender=" + b"a" * 100 + b"\n\n", "policyd.max_line_bytes", 100),
+        (b"request=smtpd_access_policy\n" + b"sender=a\n" * 30 + b"\n", "policyd.max_request_bytes", 200),
+        (b"a" * 201, "policyd.max_request_bytes", 200),
+    ],
+)
+def test_what_is_beyond_a_bound_is_told_by_its_setting(octets: bytes, bound: str, maximum: int) -> None:
+    """For the record; all of them are the administrator's to choose."""
+    parser = RequestParser(RequestBounds(octets=200, line_octets=100, attributes=4))
+    with pytest.raises(BoundError) as caught:
+        list(parser.feed(octets))
+
+    assert (caught.value.bound, caught.value.maximum) == (bound, maximum)
+
+
+def test_what_is_within_larger_bounds_is_taken() -> None:
+    """Where the mail server sends more than ours does."""
+    parser = RequestParser(RequestBounds(octets=200_000, line_octets=150_000, attributes=300))
+    octets = _with_attributes(299)[:-1] + b"sender=" + b"a" * 140_000 + b"\n\n"
+
+    [attributes] = parser.feed(octets)
+
+    assert (len(attributes), len(attributes["sender"])) == (300, 140_000)
 
 
 def test_requests_before_a_broken_one_still_come_out() -> None:

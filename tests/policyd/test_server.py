@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from mailreeve_policyd.audit_bound import Overrun
 from mailreeve_policyd.errors import ProtocolError
 from mailreeve_policyd.listen import Address, InetAddress, UnixAddress, bind
-from mailreeve_policyd.peer import Bounds
+from mailreeve_policyd.peer import Bounds, Complaints
+from mailreeve_policyd.postfix import RequestBounds
 from mailreeve_policyd.question import Question
 from mailreeve_policyd.server import PolicyServer
 from tests.lab.process import wait_until
@@ -90,11 +92,26 @@ class Running:
 
     def __init__(self, address: Address, answerer: Echo, max_connections: int, bounds: Bounds) -> None:
         self.listener = bind(address)
+        self.overruns: list[Overrun] = []
         self.server = PolicyServer(
-            [self.listener.socket], answerer, max_connections, bounds, pause_seconds=0.005
+            [self.listener.socket],
+            answerer,
+            max_connections,
+            bounds,
+            pause_seconds=0.005,
+            complaints=Complaints(self._overran),
         )
         self.thread = threading.Thread(target=self.server.serve)
         self.thread.start()
+
+    def _overran(self, overrun: Overrun) -> bool:
+        self.overruns.append(overrun)
+        return True
+
+    @property
+    def told(self) -> list[tuple[str, float, str, str]]:
+        """Of each overrun its bound, maximum, consequence and reason."""
+        return [(one.bound, one.maximum, one.consequence, one.reason) for one in self.overruns]
 
     def connect(self) -> socket.socket:
         address = self.listener.address
@@ -343,6 +360,8 @@ def test_who_asks_nothing_for_long_is_disconnected(unix: UnixAddress) -> None:
 
         assert read_until(busy, b"\n\n") == b"action=DUNNO 1\n\n"
         assert busy.recv(100) == b""
+    silent = ("policyd.idle_timeout_seconds", 0.02, "closed", "it asked nothing for 0.02 seconds")
+    assert running.told == [silent, silent]
 
 
 def test_who_takes_long_for_a_request_is_disconnected(
@@ -362,6 +381,9 @@ def test_who_takes_long_for_a_request_is_disconnected(
         with suppress(ConnectionResetError):  # a byte came after it had closed
             assert client.recv(100) == b""
     assert "did not send a whole request" in caplog.text
+    assert running.told == [
+        ("policyd.request_timeout_seconds", 0.02, "closed", "it did not send a whole request in 0.02 seconds")
+    ]
 
 
 def test_who_asks_again_and_again_is_disconnected_at_last(unix: UnixAddress) -> None:
@@ -369,9 +391,51 @@ def test_who_asks_again_and_again_is_disconnected_at_last(unix: UnixAddress) -> 
     with serving(unix, bounds=Bounds(total_seconds=0.02)) as running, running.connect() as client:
         answered = 0
         with suppress(BrokenPipeError, ConnectionResetError):
-            while ask(client, answered) == b"action=DUNNO %d\n\n" % answered:
+            while ask(client, 7) == b"action=DUNNO 7\n\n":
                 answered += 1
     assert answered > 0
+    assert running.told == [
+        ("policyd.total_timeout_seconds", 0.02, "closed", "it stayed longer than 0.02 seconds")
+    ]
+
+
+def test_a_request_that_is_too_large_is_recorded_with_who_sent_it(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No answer; what was asked before is answered, and so is everybody else."""
+    with running.connect() as client, running.connect() as other:
+        client.sendall(REQUEST % 1 + b"a=" + b"b" * 70_000)
+        with suppress(ConnectionResetError):  # not all was read
+            assert read_until(client, b"never") == b"action=DUNNO 1\n\n"
+        assert ask(other, 7) == b"action=DUNNO 7\n\n"
+    [overrun] = running.overruns
+    assert (overrun.bound, overrun.maximum, overrun.consequence) == (
+        "policyd.max_request_bytes", 65_536, "closed",
+    )  # fmt: skip
+    assert overrun.peer is not None
+    assert (overrun.peer.pid or overrun.peer.address) in (os.getpid(), "127.0.0.1")
+    assert "it sent a request of more than 65536 octets" in caplog.text
+
+
+def test_how_large_a_request_may_be_is_a_setting(unix: UnixAddress) -> None:
+    """Here so small that none is taken."""
+    bounds = Bounds(request=RequestBounds(octets=20))
+    with serving(unix, bounds=bounds) as running, running.connect() as client, suppress(ConnectionResetError):
+        assert ask(client, 1) == b""
+    assert [overrun.maximum for overrun in running.overruns] == [20]
+
+
+def test_who_breaks_the_protocol_again_and_again_does_not_fill_the_log(
+    unix: UnixAddress, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ten times a minute, unless the settings say otherwise."""
+    with serving(unix) as running:
+        for _ in range(25):
+            with running.connect() as client:
+                client.sendall(b"nonsense\n\n")
+                assert read_until(client, b"never") == b""
+    assert len(caplog.records) == 10
+    assert running.overruns == []
 
 
 def test_the_log_says_once_that_all_connections_are_taken(
@@ -384,6 +448,8 @@ def test_the_log_says_once_that_all_connections_are_taken(
                 assert ask(client, number) == b"action=DUNNO %d\n\n" % number
     said = [record.message for record in caplog.records if "max_connections" in record.message]
     assert len(said) == 1
+    reason = "all 1 connections of a worker are taken: further ones wait"
+    assert running.told == [("policyd.max_connections", 1, "waiting", reason)]
 
 
 def test_running_out_of_descriptors_is_logged_and_survived(

@@ -65,6 +65,47 @@ class Policyd(Section, frozen=True):
             ),
         ),
     ] = 1000
+    max_waiting: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description=(
+                "Requests of a worker that wait for DNS at once, each in a thread; further ones wait their "
+                "turn. As many as Postfix has smtpd processes by default."
+            ),
+        ),
+    ] = 100
+    max_request_bytes: Annotated[
+        int,
+        Meta(
+            ge=8192,
+            le=1_048_576,
+            description=(
+                "A client that sends a larger request is disconnected without an answer. Postfix sends some "
+                "2 KB, and 60 at most."
+            ),
+        ),
+    ] = 65_536
+    max_line_bytes: Annotated[
+        int,
+        Meta(
+            ge=2100,
+            le=1_048_576,
+            description=(
+                "The same for one line of it. Postfix cuts what clients say at line_length_limit (2048); "
+                "names of certificates are spelt longer."
+            ),
+        ),
+    ] = 8192
+    max_attributes: Annotated[
+        int,
+        Meta(
+            ge=50,
+            le=10_000,
+            description="The same for the lines of a request. Postfix sends some thirty.",
+        ),
+    ] = 200
     idle_timeout_seconds: Annotated[
         float,
         Meta(
@@ -83,8 +124,8 @@ class Policyd(Section, frozen=True):
             ge=1.0,
             le=3600.0,
             description=(
-                "A client that takes longer to send one request is disconnected. As long as Postfix itself "
-                "waits (smtpd_policy_service_timeout, 100s)."
+                "A client that takes longer to send one request, or to take its answer, is disconnected. As "
+                "long as Postfix itself waits (smtpd_policy_service_timeout, 100s)."
             ),
         ),
     ] = 100.0
