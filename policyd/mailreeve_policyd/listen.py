@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import hashlib
 import logging
 import os
 import re
 import socket
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +28,9 @@ BACKLOG = 1024
 
 MAX_UNIX_PATH_OCTETS = 107
 """sun_path holds 108 octets on Linux, with its NUL (unix(7))."""
+
+MOST_LOCKS = 10
+"""Tries to lock a file that another one removes just then."""
 
 HINT = 'for instance "unix:/run/mailreeve/policy.sock" or "inet:10040@127.0.0.1"'
 
@@ -117,9 +123,10 @@ class Listener:
         if not isinstance(self.address, UnixAddress):
             return
         try:
-            if _inode(self.address.path) == self.inode:
-                self.address.path.unlink()
-        except FileNotFoundError:
+            with _alone_at(self.address.path):
+                if _inode(self.address.path) == self.inode:
+                    self.address.path.unlink()
+        except (FileNotFoundError, BlockingIOError):  # who starts there now removes it
             pass
         except OSError as error:
             log.warning("%s was not removed: %s", self.address, error.strerror)
@@ -133,16 +140,24 @@ def bind(address: Address, ownership: Ownership = Ownership()) -> Listener:
     """
     try:
         if isinstance(address, UnixAddress):
-            return _bind_unix(address, ownership)
+            with _alone_at(address.path):
+                return _bind_unix(address, ownership)
         return _bind_inet(address)
+    except BlockingIOError as error:
+        raise ConfigError(
+            "", str(address), "cannot listen: another daemon is starting there", _IN_USE
+        ) from error
     except OSError as error:
         problem = f"cannot listen: {error.strerror or error}"
         raise ConfigError("", str(address), problem, _hint(address, error)) from error
 
 
+_IN_USE = "another process listens there; is the daemon already running?"
+
+
 def _hint(address: Address, error: OSError) -> str | None:
     if error.errno == errno.EADDRINUSE:
-        return "another process listens there; is the daemon already running?"
+        return _IN_USE
     if error.errno == errno.EPERM and isinstance(address, UnixAddress):
         return "who is not root can give a socket only to a group that it is in (socket_group)"
     if error.errno == errno.ENOENT and isinstance(address, UnixAddress):
@@ -196,6 +211,52 @@ def _listening(sock: socket.socket) -> socket.socket:
 def _inode(path: Path) -> tuple[int, int]:
     status = path.lstat()
     return status.st_dev, status.st_ino
+
+
+@contextlib.contextmanager
+def _alone_at(path: Path) -> Iterator[None]:
+    """Be the only one to make or remove the socket at `path`, by a locked file beside it for that long.
+
+    Between the look whether somebody listens and the moment when we do, another daemon that starts would find
+    nobody, and remove ours. The kernel unlocks what a dead process had locked.
+
+    Raises:
+        BlockingIOError: another one is at it.
+        OSError: no file can be made there.
+    """
+    lock = lock_of(path)
+    descriptor = _lock(lock)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def lock_of(path: Path) -> Path:
+    """The file that is locked while the socket at `path` is made or removed: hidden, and short enough."""
+    return path.with_name(f".{hashlib.blake2b(os.fsencode(path.name), digest_size=8).hexdigest()}.lock")
+
+
+def _lock(lock: Path) -> int:
+    for _ in range(MOST_LOCKS):
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(descriptor, lock):
+                return descriptor
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # its owner has removed it meanwhile
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _remove_stale(path: Path) -> None:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import fcntl
+import multiprocessing
 import os
 import socket
 import stat
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -14,10 +18,12 @@ from mailreeve_policyd.listen import (
     Ownership,
     UnixAddress,
     bind,
+    lock_of,
     parse_listen,
 )
 from mailreeve_policyd.privileges import Account, rights_of
 
+TIMEOUT_SECONDS = 30.0
 FILE, KEY = "mailreeve.toml", "policyd.listen"
 
 
@@ -122,6 +128,81 @@ def test_a_socket_left_by_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
     listener.close()
+
+
+ROUNDS = 30
+STARTS = 4
+
+
+def start_at(path: Path, begin: Event, results: Queue[bool], end: Event) -> None:
+    """One daemon that starts when all do, and listens to the end if it may."""
+    begin.wait(TIMEOUT_SECONDS)
+    try:
+        listener = bind(UnixAddress(path))
+    except ConfigError:
+        results.put(False)
+        return
+    results.put(True)
+    end.wait(TIMEOUT_SECONDS)
+    listener.socket.close()  # as if killed: the file stays for the next round
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # of fork beside threads, which these tests have not
+def test_of_several_daemons_that_start_at_once_one_listens(tmp_path: Path) -> None:
+    """Over what a dead one left: none removes the socket of another that has just begun to listen."""
+    path = tmp_path / "s"
+    context = multiprocessing.get_context("fork")
+    for _ in range(ROUNDS):
+        begin, end = context.Event(), context.Event()
+        results: Queue[bool] = context.Queue()
+        starts = [context.Process(target=start_at, args=(path, begin, results, end)) for _ in range(STARTS)]
+        for start in starts:
+            start.start()
+        begin.set()
+        listening = sum(results.get(timeout=TIMEOUT_SECONDS) for _ in starts)
+        with socket.socket(socket.AF_UNIX) as client:
+            reached = client.connect_ex(str(path))
+        end.set()
+        for start in starts:
+            start.join(TIMEOUT_SECONDS)
+        assert (listening, reached) == (1, 0)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["s"]
+
+
+def test_while_another_daemon_is_starting_its_socket_is_left_alone(tmp_path: Path) -> None:
+    """Bound and not yet listening it would look like one that a dead daemon left."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as starting, lock_of(path).open("w") as lock:
+        starting.bind(str(path))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        with pytest.raises(ConfigError, match="another daemon is starting there"):
+            bind(UnixAddress(path))
+        starting.listen()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+
+def test_a_lock_that_a_dead_daemon_left_is_none(tmp_path: Path) -> None:
+    """It was unlocked with its end."""
+    path = tmp_path / "s"
+    lock_of(path).touch()
+
+    bind(UnixAddress(path)).close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_ends_leaves_the_socket_to_who_starts(tmp_path: Path) -> None:
+    """It may be the other's already."""
+    path = tmp_path / "s"
+    listener = bind(UnixAddress(path))
+    with lock_of(path).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        listener.close()
+
+    assert path.exists()
 
 
 def test_a_socket_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
