@@ -25,7 +25,7 @@ from mailreeve_policyd.errors import ConfigError, ResolverError
 from mailreeve_policyd.resolver import Answer, MxRecord, NotAtHandError, Resolver, parse_name
 from mailreeve_policyd.resolver_cache import AnswerCache, Clock, Key, Remembered
 from mailreeve_policyd.resolver_statistics import Counters, DnsStatistics
-from mailreeve_policyd.resolver_tcp import ask_tcp
+from mailreeve_policyd.resolver_tcp import MAX_ANSWER_RECORDS, ask_tcp
 from mailreeve_policyd.transaction import IPAddress
 
 DNS_PORT = 53
@@ -91,7 +91,13 @@ def open_resolver(configuration: Configuration, asked: Callable[[float], None] =
             str(configuration.path), "dns.servers", str(error), 'write "192.0.2.1:53" or "[2001:db8::1]:53"'
         ) from error
     try:
-        return DnsResolver(servers, settings.timeout_seconds, settings.cache_entries, asked=asked)
+        return DnsResolver(
+            servers,
+            settings.timeout_seconds,
+            settings.cache_entries,
+            asked=asked,
+            most_records=settings.max_answer_records,
+        )
     except (OSError, dns.exception.DNSException) as error:
         raise ConfigError(
             str(configuration.path),
@@ -135,7 +141,7 @@ class DnsResolver(_Lookups):
     A question that is under way is not asked twice: who comes later waits for the same answer.
     `servers` empty means the system's. `timeout` is for one question, in seconds, tries, servers and
     TCP included. `cache_entries` 0 remembers nothing. `asked` is told how long a server
-    took, or was waited for in vain.
+    took, or was waited for in vain. An answer of more than `most_records` is none.
 
     Raises:
         OSError, dns.exception.DNSException: the system's configuration cannot be read.
@@ -148,13 +154,15 @@ class DnsResolver(_Lookups):
         cache_entries: int = 20_000,
         clock: Clock = time.monotonic,
         asked: Callable[[float], None] = _unmeasured,
+        most_records: int = MAX_ANSWER_RECORDS,
     ) -> None:
         self._asked = asked
         self._counters = Counters()
         self._stub = dns.resolver.Resolver(configure=not servers)
         addresses = [(str(server.address), server.port) for server in servers]
         self._stub.nameservers = [
-            _CountedServer(*address, self._counters) for address in addresses or _servers_of(self._stub)
+            _CountedServer(*address, self._counters, most_records)
+            for address in addresses or _servers_of(self._stub)
         ]
         self._stub.use_edns(0, payload=UDP_PAYLOAD_OCTETS)
         self._stub.timeout = min(TRY_SECONDS, timeout / len(self._stub.nameservers))
@@ -359,9 +367,10 @@ class _HurriedError(ResolverError):
 class _CountedServer(dns.nameserver.Do53Nameserver):
     """A name server for which it is counted how often the answer did not fit a datagram."""
 
-    def __init__(self, address: str, port: int, counters: Counters) -> None:
+    def __init__(self, address: str, port: int, counters: Counters, most_records: int) -> None:
         super().__init__(address, port)
         self._counters = counters
+        self._most_records = most_records
 
     def query(
         self,
@@ -376,7 +385,7 @@ class _CountedServer(dns.nameserver.Do53Nameserver):
         """As that of dnspython; `max_size` asks by TCP, where answers are bounded (resolver_tcp.py)."""
         if max_size:
             self._counters.over_tcp += 1
-            return ask_tcp(request, self.address, self.port, timeout)
+            return ask_tcp(request, self.address, self.port, timeout, self._most_records)
         return super().query(request, timeout, source, source_port, max_size, *options, **named_options)
 
 

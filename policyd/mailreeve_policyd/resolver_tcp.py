@@ -15,14 +15,21 @@ import dns.message
 import dns.query
 
 MAX_ANSWER_RECORDS = 200
-"""Of one answer, in all its sections. The largest honest ones, of domains with many TXT records, have 100."""
+"""Of one answer, in all its sections, unless the settings say otherwise. The largest honest ones, of domains
+with many TXT records, have 100."""
 
 _LENGTH = Struct("!H")
 _COUNTS = Struct("!6xHHH")  # RFC 1035 section 4.1.1: ANCOUNT, NSCOUNT, ARCOUNT
 
 
-def ask_tcp(request: dns.message.Message, address: str, port: int, seconds: float) -> dns.message.Message:
-    """The answer of one server, within `seconds`.
+def ask_tcp(
+    request: dns.message.Message,
+    address: str,
+    port: int,
+    seconds: float,
+    most_records: int = MAX_ANSWER_RECORDS,
+) -> dns.message.Message:
+    """The answer of one server, within `seconds`, of at most so many records.
 
     Raises:
         dns.exception.Timeout: it takes longer.
@@ -38,7 +45,7 @@ def ask_tcp(request: dns.message.Message, address: str, port: int, seconds: floa
             answer = _read(stream, length, deadline)
     except TimeoutError:
         raise dns.exception.Timeout(timeout=seconds) from None  # type: ignore[no-untyped-call]  # has no types
-    return _parse(request, answer)
+    return _parse(request, answer, most_records)
 
 
 def _read(stream: socket.socket, octets: int, deadline: float) -> bytes:
@@ -55,8 +62,8 @@ def _read(stream: socket.socket, octets: int, deadline: float) -> bytes:
     return bytes(found)
 
 
-def _parse(request: dns.message.Message, wire: bytes) -> dns.message.Message:
-    if len(wire) < _COUNTS.size or sum(_COUNTS.unpack_from(wire)) > MAX_ANSWER_RECORDS:
+def _parse(request: dns.message.Message, wire: bytes, most_records: int) -> dns.message.Message:
+    if len(wire) < _COUNTS.size or sum(_COUNTS.unpack_from(wire)) > most_records:
         raise dns.exception.FormError("too many records")  # type: ignore[no-untyped-call]  # as above
     answer = dns.message.from_wire(wire)
     if not request.is_response(answer):

@@ -7,14 +7,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address
+from pathlib import Path
 from struct import pack
 
 import dns.exception
 import dns.message
 import pytest
 
-from mailreeve_policyd.errors import ResolverError
-from mailreeve_policyd.resolver_dns import DnsResolver, Server
+from mailreeve_policyd.config import parse_configuration
+from mailreeve_policyd.errors import ConfigError, ResolverError
+from mailreeve_policyd.resolver_dns import DnsResolver, Server, open_resolver
 from mailreeve_policyd.resolver_tcp import MAX_ANSWER_RECORDS, ask_tcp
 from tests.lab.dns import DnsServer
 
@@ -44,6 +46,27 @@ def test_an_answer_of_too_many_records_is_none() -> None:
             with pytest.raises(ResolverError):
                 resolver.lookup_a("many.example.org")
         assert [query.tcp for query in server.queries] == [False, True]
+
+
+def test_how_many_records_an_answer_may_have_is_a_setting() -> None:
+    """More than by default, for who needs it; and the setting arrives where it is kept."""
+    with DnsServer(zone(400)) as server:
+        text = f'[dns]\nservers = ["{server.address}"]\nmax_answer_records = '
+        for most, expected in ((450, 400), (300, None)):
+            configuration = parse_configuration(f"{text}{most}\n".encode(), Path("mailreeve.toml"))
+            resolver = open_resolver(configuration)
+            if expected is None:
+                with pytest.raises(ResolverError):
+                    resolver.lookup_a("many.example.org")
+            else:
+                assert len(resolver.lookup_a("many.example.org").records) == expected
+
+
+@pytest.mark.parametrize("most", [19, 4001])
+def test_a_number_of_records_that_is_of_no_use_is_refused(most: int) -> None:
+    """So few that honest answers were lost, or so many that they were no bound."""
+    with pytest.raises(ConfigError, match=r"dns\.max_answer_records"):
+        parse_configuration(f"dns.max_answer_records = {most}\n".encode(), Path("mailreeve.toml"))
 
 
 @contextmanager

@@ -162,6 +162,17 @@ class Dns(Section, frozen=True):
             ),
         ),
     ] = 10.0
+    max_answer_records: Annotated[
+        int,
+        Meta(
+            ge=20,
+            le=4000,
+            description=(
+                "An answer of more records, in all its sections, is not read: temperror. Each costs some 30 "
+                "us, and whoever sends mail can publish thousands. The largest honest ones have a hundred."
+            ),
+        ),
+    ] = 200
     cache_entries: Annotated[
         int, Meta(ge=0, description="Answers that a worker remembers, by their TTL.")
     ] = 20_000
