@@ -17,7 +17,7 @@ from math import inf
 from typing import Literal
 
 from mailreeve_policyd.audit_bound import MOST_A_MINUTE, Overrun, format_overrun
-from mailreeve_policyd.audit_line import format_record
+from mailreeve_policyd.audit_line import MAX_LINE_OCTETS, format_record
 from mailreeve_policyd.audit_record import Occurrence, Signature
 from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.escape import cut, escape
@@ -107,6 +107,7 @@ class AuditLog:
         observe: Callable[[Occurrence], None] = _nobody,
         count_overrun: Callable[[str], None] = _nobody_counts,
         overruns_a_minute: int = MOST_A_MINUTE,
+        max_line_octets: int = MAX_LINE_OCTETS,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._daemon = daemon
@@ -116,6 +117,7 @@ class AuditLog:
         self._warn = warn
         self._observe = observe
         self._count_overrun = count_overrun
+        self._max_line_octets = max_line_octets
         self._moderation = Moderation(overruns_a_minute, stopwatch)
         self.counts = AuditCounts()
         self._stopwatch = stopwatch
@@ -229,7 +231,7 @@ class AuditLog:
         if occurrence.verdict.warnings and not occurrence.repeated:
             for warning in occurrence.verdict.warnings:
                 self._warn(_name(occurrence.transaction), cut(warning))
-        return format_record(occurrence)
+        return format_record(occurrence, self._max_line_octets)
 
     def _write_each(self, lines: Sequence[Line]) -> None:
         if self._batch_sink is None or len(lines) == 1:
@@ -325,6 +327,7 @@ def open_audit_log(
         observe=observe,
         count_overrun=count_overrun,
         overruns_a_minute=configuration.settings.audit.bounds_a_minute,
+        max_line_octets=configuration.settings.audit.max_line_bytes,
     )
 
 

@@ -1,4 +1,4 @@
-"""A record as a line: JSON of at most MAX_LINE_OCTETS, whatever a client sent.
+"""A record as a line: JSON of at most so many octets, whatever a client sent.
 
 Everything from the wire is escaped and bounded here. Nearly all records need nothing of that: the line
 itself shows it once it is written, for a fraction of what asking each text costs. Knows no file.
@@ -26,8 +26,9 @@ from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.escape import MAX_SHOWN, cut, escape, escape_ascii
 
 MAX_LINE_OCTETS = 4096
-"""Its line end included. So much goes into a pipe in one piece (PIPE_BUF on Linux), so that the lines of
-several workers on one standard output never mix; and every log shipper takes it."""
+"""Its line end included, unless the settings say more. So much goes into a pipe in one piece (PIPE_BUF on
+Linux), so that the lines of several workers on one standard output never mix; and every log shipper takes
+it."""
 
 MAX_ITEMS = 32
 """Of a list, in a line that is not shortened."""
@@ -70,24 +71,27 @@ _MEASURES = (_WHOLE, _Measure(escape, 80, 6), _Measure(escape_ascii, 32, 1))
 _encode = msgspec.json.Encoder().encode
 
 
-def format_record(occurrence: Occurrence) -> tuple[bytes, bool]:
-    """The line, its LF included, of at most MAX_LINE_OCTETS; and whether it was shortened and says so."""
+def format_record(occurrence: Occurrence, most: int = MAX_LINE_OCTETS) -> tuple[bytes, bool]:
+    """The line, its LF included, of at most `most` octets; and whether it was shortened and says so.
+
+    With fewer than MAX_LINE_OCTETS the shortest may not fit.
+    """
     record = make_record(occurrence)
-    line = _plain_line(record)
-    return (line, False) if line is not None else _measured_line(record)
+    line = _plain_line(record, most)
+    return (line, False) if line is not None else _measured_line(record, most)
 
 
-def _measured_line(record: AuditRecord) -> tuple[bytes, bool]:
+def _measured_line(record: AuditRecord, most: int) -> tuple[bytes, bool]:
     line, measured = b"", record
     for measure in _MEASURES:
         measured = _measured(record, measure)
         line = _encode(measured) + b"\n"
-        if len(line) <= MAX_LINE_OCTETS:
+        if len(line) <= most:
             break
     return line, measured.truncated
 
 
-def _plain_line(record: AuditRecord) -> bytes | None:
+def _plain_line(record: AuditRecord, most: int) -> bytes | None:
     """The line of a record in which nothing has to be escaped or cut; None where something may have to be.
 
     JSON gives a backslash to each control, quote and backslash: in a line that has none, is ASCII and holds
@@ -100,7 +104,7 @@ def _plain_line(record: AuditRecord) -> bytes | None:
     except UnicodeEncodeError:  # lone octets
         return None
     is_plain = line.isascii() and b"\\" not in line and b"\x7f" not in line
-    return line if is_plain and len(line) <= MAX_LINE_OCTETS and _has_short_texts(line) else None
+    return line if is_plain and len(line) <= most and _has_short_texts(line) else None
 
 
 def _has_short_lists(record: AuditRecord) -> bool:

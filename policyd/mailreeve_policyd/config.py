@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mailreeve_policyd.audit_line import MAX_LINE_OCTETS
 from mailreeve_policyd.config_arc import arc_conflicts
 from mailreeve_policyd.config_notices import notice_conflicts
 from mailreeve_policyd.config_signing import signing_conflicts
@@ -340,6 +341,12 @@ def _conflicts(settings: Settings) -> Iterator[tuple[str, str, str]]:
     yield from signing_conflicts(settings.signing)
     yield from arc_conflicts(settings.arc)
     yield from notice_conflicts(settings.notices)
+    if settings.audit.to in ("stdout", "syslog") and settings.audit.max_line_bytes > MAX_LINE_OCTETS:
+        yield (
+            "audit.max_line_bytes",
+            f'is more than {MAX_LINE_OCTETS}, and to = "{settings.audit.to}" takes no longer lines whole',
+            'to = "file" or "journal"',
+        )
     yield from _bad_syslog(settings.syslog.address)
 
 

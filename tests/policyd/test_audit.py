@@ -21,6 +21,7 @@ from mailreeve_policyd.audit_line import MAX_LINE_OCTETS
 from mailreeve_policyd.audit_record import AuditRecord
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.config import parse_configuration
+from mailreeve_policyd.errors import ConfigError
 from mailreeve_policyd.escape import escape
 from mailreeve_policyd.notice import Notice, NoticeKind
 from mailreeve_policyd.sink import Sink, Written
@@ -320,6 +321,35 @@ def test_the_worst_texts_fit_a_line(text: str) -> None:
 
     assert len(sink.lines[0]) <= MAX_LINE_OCTETS
     assert sink.records[0]["truncated"] is True
+
+
+def test_how_long_a_line_may_be_is_a_setting(tmp_path: Path) -> None:
+    """Where the record goes to a file: what would be shortened by default is whole."""
+    text = f'[audit]\nto = "file"\nfile = "{tmp_path}/audit.jsonl"\nmax_line_bytes = '
+    lengths = []
+    for most in (4096, 32_768):
+        audit = open_audit_log(parse_configuration(f"{text}{most}\n".encode(), tmp_path / "x.toml"), "milter")
+        audit.message(full_transaction("a" * 200, 4), full_verdict("a" * 200, 4), SPENT)
+        line = (tmp_path / "audit.jsonl").read_bytes().splitlines(keepends=True)[-1]
+        assert len(line) <= most
+        lengths.append((len(line) > 4096, json.loads(line).get("truncated", False)))
+
+    assert lengths == [(False, True), (True, False)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "max_line_bytes = 4095",
+        'max_line_bytes = 32769\nto = "file"',
+        "max_line_bytes = 4097",
+        'max_line_bytes = 4097\nto = "syslog"',
+    ],
+)
+def test_a_line_is_neither_too_short_to_say_all_nor_too_long_for_its_place(text: str) -> None:
+    """The shortest record needs so much; a pipe takes no more in one piece."""
+    with pytest.raises(ConfigError, match=r"audit\.max_line_bytes"):
+        parse_configuration(f"[audit]\n{text}\n".encode(), Path("mailreeve.toml"))
 
 
 def _record_everything(sink: Lines, text: str, count: int) -> None:

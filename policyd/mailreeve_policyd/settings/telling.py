@@ -25,6 +25,18 @@ class Audit(Section, frozen=True):
     file: Annotated[
         str, Meta(description='The file, with `to = "file"`; it is opened anew when it was rotated.')
     ] = "/var/log/mailreeve/audit.jsonl"
+    max_line_bytes: Annotated[
+        int,
+        Meta(
+            ge=4096,
+            le=32_768,
+            description=(
+                "A line of the record that would be longer has shorter texts and lists, and says so "
+                "(`truncated`). More than 4096 is for `file` and `journal` alone: in a pipe the lines of "
+                "several workers would mix, and log services cut."
+            ),
+        ),
+    ] = 4096
     bounds_a_minute: Annotated[
         int,
         Meta(
