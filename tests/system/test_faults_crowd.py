@@ -116,6 +116,18 @@ def test_places_that_idle_connections_take_are_free_again_after_their_time(work:
             assert all(is_closed(one) for one in idle)
         for daemon in (site.milter, site.policyd):
             daemon.wait_for_text(f"all 3 connections ({daemon.kind}.max_connections) are taken")
+        told = bounds_told(site, "milter")
+        assert ("milter.max_connections", "waiting") in told
+        assert told.count(("milter.idle_timeout_seconds", "closed")) == 3
+
+
+def bounds_told(site: Site, daemon: str) -> list[tuple[str, str]]:
+    """What the record of a daemon says of its bounds: which, and what became of it."""
+    return [
+        (record["bound"], record["consequence"])
+        for record in site.records()
+        if record["event"] == "bound" and record["daemon"] == daemon
+    ]
 
 
 def test_a_client_that_sends_a_byte_a_second_is_disconnected(work: Path) -> None:
@@ -128,6 +140,7 @@ def test_a_client_that_sends_a_byte_a_second_is_disconnected(work: Path) -> None
                 assert feed_slowly(slow, octets)
                 assert serve_well(site)
         site.milter.wait_for_text("did not send a whole packet in 1 seconds")
+        assert bounds_told(site, "milter") == [("milter.packet_timeout_seconds", "closed")]
         site.policyd.wait_for_text("did not send a whole request in")
 
 
