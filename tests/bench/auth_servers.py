@@ -8,7 +8,7 @@ log to a syslog that nobody hears. Who must be told the number of its workers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tests.bench.auth_mail import AUTHSERV_ID, DOMAIN, OUR_NETWORK, records
 from tests.bench.peer_tree import Confined
@@ -20,6 +20,7 @@ from tests.lab.site import ANY_MODE, format_toml
 Engine = Literal["native", "libmilter"]
 Duty = Literal["verify", "sign"]
 SIGNED = "bh="
+COUNTING_NAME = "mailreeve native, counting itself"
 RULES = """
 at end-of-message {
     own-mail: accept  if sasl_username
@@ -49,23 +50,37 @@ class Server:
 
 def ours(work: Path, key: Path, duty: Duty, workers: int, engine: Engine) -> Server:
     """Our own filter, for both duties. Its rules count nothing, as no peer does."""
-    folder = work / f"mailreeve-{engine}"
-    (folder / "state").mkdir(parents=True)
-    (folder / "rules").write_text(RULES)
-    address = f"unix:{folder}/socket"
-    settings = {
-        "rules": "rules",
-        "state_dir": str(folder / "state"),
-        "milter": {"listen": address, "socket_mode": ANY_MODE, "engine": engine, "workers": workers},
+    return _ours(work, f"mailreeve {engine}", _settings(key, engine, workers), RULES, duty)
+
+
+def ours_counting(work: Path, key: Path, rules: str, workers: int) -> Server:
+    """Our own filter where it verifies and decides RCPT by these rules, too: one daemon for both duties."""
+    settings = _settings(key, "native", workers)
+    settings["milter"]["decides"] = ["rcpt", "end-of-message"]
+    settings["policyd"] = {"decides": []}
+    return _ours(work, COUNTING_NAME, settings, f"{rules}\n{RULES}", "verify")
+
+
+def _settings(key: Path, engine: Engine, workers: int) -> dict[str, dict[str, Any]]:
+    return {
+        "milter": {"socket_mode": ANY_MODE, "engine": engine, "workers": workers},
         "trust": {"networks": [OUR_NETWORK]},
         "authentication": {"authserv_id": AUTHSERV_ID},
         "signing": {"keys": [{"domain": DOMAIN.name, "selector": DOMAIN.selector, "file": str(key)}]},
         "dns": {"servers": [f"{LOOPBACK}:53"]},
-        "audit": {"to": "file", "file": str(folder / "audit.jsonl")},
     }
+
+
+def _ours(work: Path, name: str, settings: dict[str, dict[str, Any]], rules: str, duty: Duty) -> Server:
+    folder = work / name.replace(" ", "-").replace(",", "")  # Postfix splits its lists of milters there
+    (folder / "state").mkdir(parents=True)
+    (folder / "rules").write_text(rules)
+    address = f"unix:{folder}/socket"
+    settings["milter"]["listen"] = address
+    settings["audit"] = {"to": "file", "file": str(folder / "audit.jsonl")}
     config = folder / "mailreeve.toml"
-    config.write_text(format_toml(settings))
-    return Server(f"mailreeve {engine}", Daemon("milter", config, folder), address, _mark(duty, "dmarc=pass"))
+    config.write_text(format_toml({"rules": "rules", "state_dir": str(folder / "state"), **settings}))
+    return Server(name, Daemon("milter", config, folder), address, _mark(duty, "dmarc=pass"))
 
 
 def opendkim(work: Path, key: Path, duty: Duty, _workers: int) -> Server:

@@ -124,7 +124,8 @@ def main(words: Sequence[str]) -> int:
     with work_folder() as work, ExitStack() as stack:
         bench = Bench(options, Fleet(work, stack, options.peers, os.cpu_count() or 1))
         try:
-            bench.measure_daemons()
+            if options.workers:
+                bench.measure_daemons()
             if options.postfix:
                 bench.measure_postfix()
         finally:  # whatever ended it, minutes of measuring are not lost
@@ -139,7 +140,9 @@ def parse_options(words: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=3, help="of each measurement (%(default)s)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each load (%(default)s)")
-    parser.add_argument("--workers", nargs="+", type=int, default=[1, 2], help="of each daemon")
+    parser.add_argument(
+        "--workers", nargs="*", type=int, default=[1, 2], help="of each daemon; none: only through Postfix"
+    )
     parser.add_argument("--connections", nargs="+", type=int, default=[1, 8, 64, 500], help="at once")
     parser.add_argument("--idle", type=int, default=500, help="sessions left idle (%(default)s)")
     parser.add_argument("--peers", nargs="*", default=list(PEERS), help="beside whom (all)")

@@ -1,18 +1,19 @@
 """`bench daemons` through a real Postfix: our two daemons beside the chain that they replace, and rspamd.
 
 All filters verify the same message; the policy servers, ours and postfwd, count the client's messages. Our
-filter stands there without policyd, too, as rspamd counts nothing; the goals are for both daemons together.
+filter stands there without policyd, too, as rspamd counts nothing, and deciding RCPT itself, as where
+`milter.decides` has it and there is no policyd.
 """
 
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 from tests.bench import auth_mail
-from tests.bench.auth_fleet import Fleet
+from tests.bench.auth_fleet import Fleet, mails_for
 from tests.bench.auth_report import NO_FILTER, OURS, Sample
-from tests.bench.auth_servers import CHAIN
+from tests.bench.auth_servers import CHAIN, ours_counting
 from tests.bench.daemons_report import AND_POLICYD, CHAIN_AND_POLICY, RSPAMD
-from tests.bench.policy_servers import POSTFWD, Ours, Postfwd
+from tests.bench.policy_servers import POSTFWD, Ours, Postfwd, rules_text
 from tests.bench.through_postfix import Service, measure_services
 
 COUNTED = "client_address"  # who comes from outside has no login
@@ -37,6 +38,10 @@ def _services(fleet: Fleet, workers: int, stack: ExitStack) -> Iterator[Service]
         if name.startswith(OURS):
             yield Service(f"{name}{AND_POLICYD}", [one], policyd)
             yield Service(name, [one])
+    counting = ours_counting(work, fleet.key, rules_text("5 rules"), workers)
+    alone = fleet.run(counting, {auth_mail.SMALL: mails_for("verify", auth_mail.SMALL)}, work, stack)
+    if alone is not None:
+        yield Service(alone.name, [alone])
     if RSPAMD in running:
         yield Service(RSPAMD, [running[RSPAMD]])
     if not all(name in running for name in CHAIN):
