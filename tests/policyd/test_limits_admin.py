@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -63,10 +63,13 @@ class Place:
     other: OrderBook
     forget: Callable[[Sequence[bytes]], None]
     clock: HandClock
+    obeyed: list[ObeyingStore] = field(default_factory=list)
 
     def obeying(self) -> ObeyingStore:
         """The store of a daemon, whose orders come from the other process."""
-        return ObeyingStore(Watched(self.store), self.other, log, self.clock, self.clock)  # type: ignore[arg-type]
+        made = ObeyingStore(Watched(self.store), self.other, log, self.clock, self.clock)  # type: ignore[arg-type]
+        self.obeyed.append(made)
+        return made
 
 
 def memory(clock: HandClock, request: pytest.FixtureRequest) -> Place:
@@ -127,6 +130,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     made: Place = request.param(HandClock(), request)
     made.forget([charge_by(who).key for who in ("bob", "ann")])
     yield made
+    for store in made.obeyed:
+        store.flush()
     made.book.close()
     made.other.close()
     made.store.close()
