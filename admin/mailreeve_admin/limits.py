@@ -25,6 +25,7 @@ from mailreeve_admin.limits_keys import (
     only_shape,
 )
 from mailreeve_admin.limits_words import (
+    LAST_TOLD,
     blocks_object,
     format_order,
     format_row,
@@ -264,6 +265,10 @@ def _moment(text: str) -> float:
         ) from error
     if moment <= time.time():
         raise WrongWordError(f"{escape(text)} is over already")
+    if moment > LAST_TOLD.timestamp():
+        raise WrongWordError(
+            f"{escape(text)} is too far away: leave --until out, where it is to hold for ever"
+        )
     return moment
 
 

@@ -19,6 +19,7 @@ from mailreeve_admin.limits_keys import Account, WrongWordError, accounts_of, sh
 from mailreeve_policyd.audit import open_sink
 from mailreeve_policyd.audit_administration import Operator, current_operator, record_administration
 from mailreeve_policyd.config import Configuration
+from mailreeve_policyd.escape import escape
 from mailreeve_policyd.launch import account_of, load_as_the_daemon, load_rules
 from mailreeve_policyd.limits import Charge, OnUnavailable, Unit, Usage, member_hash
 from mailreeve_policyd.limits_admin import MAX_REASON, Book, Near, Order, OrderKind, Orders, in_force
@@ -172,6 +173,8 @@ class Office:
     def _order(self, kind: OrderKind, account: Account, until: float | None, reason: str) -> Order:
         if len(reason) > MAX_REASON:
             raise WrongWordError(f"a reason has at most {MAX_REASON} characters")
+        if not _is_unicode(reason):
+            raise WrongWordError(f"the reason {escape(reason)!r} is not UTF-8: type it anew")
         charge = account.charge
         return Order(kind, charge.per, charge.values, self.operator.name, time.time(), reason, until)
 
@@ -298,3 +301,12 @@ def shown_near(near: Near) -> str:
         value if "\\" in value else shown_key((name,), (value,))
         for name, value in zip(near.per, near.values, strict=False)
     )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether the octets of an argument were UTF-8 (PEP 383)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

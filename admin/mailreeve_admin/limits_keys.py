@@ -59,7 +59,7 @@ def accounts_of(
     texts = _values(key)
     limits = _limits(ruleset, rule)
     if per and not any(names_of(each) == per for each in limits):
-        raise WrongWordError(f"no limit counts per {_listed(per)}: {_what_counts(limits)}")
+        raise WrongWordError(f"no limit counts per {escape(_listed(per))}: {_what_counts(limits)}")
     found = [
         Account(each.name, each.stage, each.observed, _asked(charge), what_counts(each, charge.limit))
         for each in limits

@@ -15,6 +15,9 @@ from mailreeve_policyd.escape import escape
 from mailreeve_policyd.limits_admin import Order, OrderKind
 from mailreeve_policyd.rules.templates import spoken
 
+LAST_TOLD = datetime(9999, 12, 30, tzinfo=UTC)
+"""The last moment that can be told in every time zone."""
+
 
 def format_standing(standing: Standing) -> str:
     """One limit: what the key has used of it, and when it frees."""
@@ -50,7 +53,7 @@ def format_order(order: Order) -> str:
 
 
 def _said(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat(sep=" ", timespec="minutes")
+    return _told(seconds).astimezone().isoformat(sep=" ", timespec="minutes")
 
 
 def standing_object(standing: Standing) -> Mapping[str, Any]:
@@ -108,5 +111,10 @@ def _seconds(time: timedelta | None) -> int | None:
     return None if time is None else -(-time // timedelta(seconds=1))
 
 
+def _told(seconds: float) -> datetime:
+    """What is in the store may be beyond every calendar."""
+    return datetime.fromtimestamp(min(max(seconds, 0), LAST_TOLD.timestamp()), UTC)
+
+
 def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return _told(seconds).isoformat(timespec="seconds").replace("+00:00", "Z")

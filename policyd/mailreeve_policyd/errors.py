@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mailreeve_policyd.escape import escape
+
+MAX_PATH = 4096
+"""Characters of a path in a message: as many as Linux takes (PATH_MAX)."""
+
 
 class ResolverError(Exception):
     """DNS cannot say now: timeout, SERVFAIL, refused, budget spent. Becomes temperror, never fail."""
@@ -48,7 +53,7 @@ class ConfigError(Exception):
     excerpt: str | None = None
 
     def __str__(self) -> str:
-        head = ":".join(part for part in (self.file, self.place) if part)
+        head = ":".join(part for part in (escape(self.file, MAX_PATH), self.place) if part)
         lines = [f"{head}: {self.problem}"]
         if self.excerpt:
             lines.append(self.excerpt)

@@ -24,7 +24,10 @@ class Ran:
 
 def mailreeve(*arguments: str | Path, given: bytes = b"") -> Ran:
     """Run the command with these arguments, and `given` on its standard input."""
-    out, err = io.StringIO(), io.StringIO()
+    out, err = (
+        io.TextIOWrapper(io.BytesIO(), "utf-8"),
+        io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace"),
+    )
     before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(given))
     try:
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
@@ -33,7 +36,12 @@ def mailreeve(*arguments: str | Path, given: bytes = b"") -> Ran:
         sys.stdin = before
     status = ended.value.code
     assert isinstance(status, int)
-    return Ran(status, out.getvalue(), err.getvalue())
+    return Ran(status, _written(out), _written(err))
+
+
+def _written(stream: io.TextIOWrapper[io.BytesIO]) -> str:
+    stream.flush()
+    return stream.buffer.getvalue().decode()
 
 
 def write_site(folder: Path, rules: str = "", configuration: str = "") -> Path:

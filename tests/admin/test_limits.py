@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from mailreeve_admin.limits_words import format_order, order_object
 from mailreeve_policyd.audit_administration import Administered
 from mailreeve_policyd.config import load_configuration
 from mailreeve_policyd.facts import Door
 from mailreeve_policyd.launch import load_rules
+from mailreeve_policyd.limits_admin import Order, OrderKind
 from mailreeve_policyd.limits_open import open_store
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.smtp import Stage
@@ -195,6 +197,60 @@ def test_an_override_holds_until_its_date(site: Site) -> None:
     )  # fmt: skip
     assert site.run("unoverride", "bob").status == 0
     assert site.told("list") == []
+
+
+@pytest.mark.parametrize("poison", ["\udcff", "\x1b[31mred", "a\r\nb", "x" * 10_000, "\u202e", "a\0b"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "show @",
+        "show bob --per @",
+        "top --rule @",
+        "reset @",
+        "reset bob --per @",
+        "reset bob --rule day --reason @",
+        "override bob @ --until 2hours",
+        "override bob 500/day --until @",
+        "override bob 500/day --until 2hours --reason @",
+        "override bob 500/day --until 2hours --rule @",
+        "unoverride @",
+        "block @ --per sasl_username",
+        "block bob --per @",
+        "block bob --until @",
+        "block bob --per sasl_username --reason @",
+        "unblock bob --per @",
+    ],
+)
+def test_what_somebody_pastes_into_an_option_is_told_in_printable_text(
+    tmp_path: Path, words: str, poison: str
+) -> None:
+    """It is refused, or kept and listed; the terminal gets none of it raw, nor all of what is long."""
+    site = make_site(tmp_path, "")
+    for ran in (site.run(*words.replace("@", poison).split(" ")), site.run("list")):
+        said = ran.out + ran.err
+        assert ran.status in (0, 64), said
+        assert len(said) < 2000
+        assert said.replace("\n", "").isprintable(), said
+    recorded = site.folder / "audit.jsonl"
+    assert not recorded.exists() or (site.records() and poison not in recorded.read_text())
+
+
+@pytest.mark.parametrize("until", ["9999-12-31T23:59", "9999-12-31T23:59:59-12:00", "9999-12-31T00:00Z"])
+def test_no_order_holds_until_a_moment_that_no_clock_can_tell(tmp_path: Path, until: str) -> None:
+    """It would be listed nowhere: an order without --until holds for ever."""
+    site = make_site(tmp_path, "")
+    ran = site.run("block", "bob", "--per", "sasl_username", "--until", until)
+    assert ran.status == 64
+    assert "leave --until out" in ran.err
+    assert site.told("list") == []
+
+
+@pytest.mark.parametrize("until", [1e300, -1e300])
+def test_what_is_in_the_store_is_told_whatever_its_moments_are(until: float) -> None:
+    """Another host's clock, or another version's date, hides no order."""
+    order = Order(OrderKind.BLOCK, ("sasl_username",), ("bob",), "root", until, "", until)
+    assert "bob" in format_order(order)
+    assert str(order_object(order)["until"]).endswith("Z")
 
 
 def test_what_was_ordered_is_in_the_record_with_who_ordered_it(
