@@ -21,7 +21,7 @@ import msgspec
 
 from mailreeve_policyd.audit_line import MAX_LINE_OCTETS
 from mailreeve_policyd.config_arc import arc_conflicts
-from mailreeve_policyd.config_notices import notice_conflicts
+from mailreeve_policyd.config_notices import is_secret_webhook, notice_conflicts
 from mailreeve_policyd.config_signing import signing_conflicts
 from mailreeve_policyd.errors import ConfigError, ProtocolError
 from mailreeve_policyd.escape import escape
@@ -93,7 +93,7 @@ def load_configuration(path: Path) -> Configuration:
 
     Raises:
         ConfigError: it cannot be read, is no TOML, names unknown options or holds values that cannot be;
-            or it holds a password, and others than its owner and group can read it.
+            or it holds a secret, and others than its owner and group can read it.
     """
     try:
         with open_regular(path) as file:
@@ -104,11 +104,9 @@ def load_configuration(path: Path) -> Configuration:
         raise ConfigError(str(path), "", f"is larger than {MAX_FILE_BYTES} bytes: not a configuration file")
     configuration = parse_configuration(raw, path)
     if mode & stat.S_IRWXO:
-        for place in _passwords(msgspec.to_builtins(configuration.settings), ""):
-            problem = (
-                f"holds a password, and others can read or change this file (mode {stat.S_IMODE(mode):04o})"
-            )
-            hint = f"chmod 0640 {path} and give it the daemon's group, or use a redis_password_file"
+        for place, what, instead in _secrets(configuration.settings):
+            problem = f"holds {what}, and others can read or change this file (mode {stat.S_IMODE(mode):04o})"
+            hint = f"chmod 0640 {path} and give it the daemon's group, or use a {instead}"
             raise ConfigError(str(path), place, problem, hint)
     return configuration
 
@@ -206,6 +204,14 @@ def _is_secret(place: str) -> bool:
 
 # [scheme "://"] [user] ":" password "@": as redis_access.py reads it
 _PASSWORD = re.compile(r"(?:[a-z]+://)?[^/@]*:[^/@]+@")
+
+
+def _secrets(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Where settings hold one, what it is, and what would keep it out of the file."""
+    for place in _passwords(msgspec.to_builtins(settings), ""):
+        yield place, "a password", "redis_password_file"
+    if is_secret_webhook(settings.notices):
+        yield "notices.webhook_url", "what may be a secret", "webhook_secret_file and a URL without a query"
 
 
 def _passwords(value: object, place: str) -> Iterator[str]:

@@ -124,6 +124,15 @@ def parse_webhook(text: str) -> SplitResult:
     return url
 
 
+def is_secret_webhook(notices: Notices) -> bool:
+    """Is the URL what lets somebody post? With a query; with a path, where posts are not signed."""
+    url = urlsplit(notices.webhook_url)
+    if url.query:
+        return True
+    is_open = bool(notices.webhook_secret_file) or is_loopback(url.hostname or "")
+    return url.path.strip("/") != "" and not is_open
+
+
 def is_loopback(host: str) -> bool:
     """Is it this machine, by its name or address?"""
     try:

@@ -59,4 +59,5 @@ listen = "unix:{folder}/milter.sock"
 authserv_id = "mx.example.org"
 {configuration}"""
     )
+    (folder / "mailreeve.toml").chmod(0o640)
     return folder / "mailreeve.toml"

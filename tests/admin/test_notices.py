@@ -64,7 +64,8 @@ def test_the_secret_that_is_made_is_the_daemons(tmp_path: Path) -> None:
         config = write_site(tmp_path, configuration=text)
         config.write_text('user = "nobody"\n' + config.read_text())
         nobody = pwd.getpwnam("nobody").pw_uid
-        os.chown(tmp_path / "state", nobody, -1)
+        for owned in (tmp_path / "state", config):
+            os.chown(owned, nobody, -1)
         ran = mailreeve("notices", "test", "-c", config)
 
     assert ran.status == 0, ran.err

@@ -210,6 +210,7 @@ class Site:
     def write_config(self) -> None:
         """Write mailreeve.toml from what `settings` say now."""
         self.config.write_text(format_toml(self.settings))
+        self.config.chmod(0o640)
 
     # -- mail --------------------------------------------------------------------------------------------
 

@@ -47,6 +47,39 @@ def test_a_configuration_with_a_password_is_not_for_everybody(place: str, mode: 
     assert SECRET not in told
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        f'webhook_url = "https://hooks.example.org/post?key={SECRET}"\nwebhook_secret_file = "secret"\n',
+        f'webhook_url = "https://hooks.example.org/T0AD/{SECRET}"\n',
+        f'webhook_url = "http://localhost:8080/?key={SECRET}"\n',
+    ],
+)
+def test_a_webhook_that_whoever_knows_it_may_post_to_is_not_for_everybody(lines: str, tmp_path: Path) -> None:
+    """The URL is the secret: where it has a query, or a path and posts are not signed."""
+    with pytest.raises(ConfigError) as caught:
+        load_configuration(write(tmp_path, f"[notices]\n{lines}", 0o644))
+
+    told = str(caught.value)
+    assert ":notices.webhook_url: holds what may be a secret, and others can read" in told
+    assert "webhook_secret_file" in told
+    assert SECRET not in told
+    assert load_configuration(write(tmp_path, f"[notices]\n{lines}", 0o640)).settings.notices.webhook_url
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        'webhook_url = "https://hooks.example.org/mailreeve"\nwebhook_secret_file = "secret"\n',
+        'webhook_url = "https://hooks.example.org/"\n',
+        'webhook_url = "http://127.0.0.1:8080/notices"\n',
+    ],
+)
+def test_a_webhook_that_is_no_secret_may_be_read_by_all(lines: str, tmp_path: Path) -> None:
+    """It is signed with a secret elsewhere, has no path, or is this machine's own."""
+    assert load_configuration(write(tmp_path, f"[notices]\n{lines}", 0o644)).settings.notices.webhook_url
+
+
 @pytest.mark.parametrize("place", WITH_PASSWORD)
 @pytest.mark.parametrize("mode", [0o600, 0o640])
 def test_its_owner_and_group_may_read_it(place: str, mode: int, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.policyd.rules_text import ruleset_of
 def configured(folder: Path, notices: str) -> Configuration:
     (folder / "state").mkdir(exist_ok=True)
     (folder / "mailreeve.toml").write_text(f'state_dir = "state"\n[notices]\n{notices}\n')
+    (folder / "mailreeve.toml").chmod(0o640)
     return load_configuration(folder / "mailreeve.toml")
 
 

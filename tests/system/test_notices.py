@@ -138,6 +138,7 @@ def _host(folder: Path, redis: Redis, url: str) -> tuple[Daemon, str]:
         "notices": {"webhook_url": url},
     }
     (folder / "mailreeve.toml").write_text(format_toml(settings))
+    (folder / "mailreeve.toml").chmod(0o640)
     (folder / "rules").write_text("at rcpt { day: limit 10 recipients/day per sasl_username warn at 80% }\n")
     return Daemon("policyd", folder / "mailreeve.toml", folder), address
 

@@ -60,7 +60,8 @@ class Notices(Section, frozen=True):
         Meta(
             description=(
                 "Where each notice is posted as JSON (docs/notices.md): `https://`; `http://` on loopback "
-                "alone. Never logged, as it may hold a secret. Empty means nowhere."
+                "alone. Never logged, as it may hold a secret: with a query, or a path and no "
+                "`webhook_secret_file`, it is refused in a file that others can read. Empty means nowhere."
             )
         ),
     ] = ""
