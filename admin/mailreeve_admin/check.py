@@ -68,6 +68,9 @@ class _NoRecord:
     def reopen(self) -> None:
         """Nothing is open."""
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 def _say_nothing(_name: str, _warning: str) -> None:
     """For a log that nobody reads."""

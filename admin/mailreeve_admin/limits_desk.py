@@ -232,6 +232,9 @@ class TerminalSink:
     def reopen(self) -> None:
         """Sink.reopen."""
 
+    def close(self) -> None:
+        """Sink.close."""
+
 
 @contextmanager
 def at_office(config: Path) -> Iterator[Office]:

@@ -13,6 +13,8 @@ import socket
 from collections.abc import Callable
 from math import inf
 
+from mailreeve_policyd.moderation import Moderation
+
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 1.0
@@ -39,6 +41,7 @@ class Acceptor:
         "_loop",
         "_make_protocol",
         "_max_connections",
+        "_shortages",
         "_starting",
         "_taken",
         "_told_at",
@@ -60,6 +63,7 @@ class Acceptor:
         self._taken = 0
         self._full = full
         self._told_at = -inf
+        self._shortages = Moderation(1)
         self._is_watching = False
         self._is_closed = False
         listener.setblocking(False)
@@ -98,7 +102,8 @@ class Acceptor:
         except (BlockingIOError, ConnectionError, InterruptedError):
             return
         except OSError as error:
-            log.error("no further connection can be accepted: %s", error.strerror)  # noqa: TRY400 -- no bug
+            if self._shortages.admit("accept") is not None:
+                log.error("no further connection can be accepted: %s", error.strerror)  # noqa: TRY400 -- no bug
             self._unwatch()
             self._loop.call_later(PAUSE_SECONDS, self._watch)
             return

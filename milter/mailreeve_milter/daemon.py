@@ -130,6 +130,7 @@ def serve_milter(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket
     timed = metrics.timed(open_store(configuration))
     store = StoreElsewhere(timed)
     audit = open_audit_log(configuration, "milter", metrics.observe, metrics.bound_exceeded)
+    audit.reopen()
     rules = FollowedRules(loaded.ruleset)
     policy = Policy(
         rules,
@@ -152,6 +153,7 @@ def serve_milter(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socket
     finally:
         office.close(worker.seconds_left)
         store.close()
+        audit.close()
         metrics.finish()
 
 

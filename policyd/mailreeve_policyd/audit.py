@@ -213,8 +213,15 @@ class AuditLog:
         return True
 
     def reopen(self) -> None:
-        """The place was rotated."""
+        """Open the place: the worker begins, or it was rotated. Never raises: lines that it refuses tell.
+
+        At the begin, since later there may be no descriptor left for it.
+        """
         self._sink.reopen()
+
+    def close(self) -> None:
+        """Nothing more is to be written."""
+        self._sink.close()
 
     def _time(self) -> str:
         """RFC 3339, UTC, milliseconds; all but those is spelt once a second."""

@@ -92,6 +92,7 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
     allow_connections(settings.policyd.max_connections, "policyd.max_connections")
     metrics = metrics_of(worker.tally, "policyd")
     audit = open_audit_log(configuration, "policyd", metrics.observe, metrics.bound_exceeded)
+    audit.reopen()
     store = metrics.timed(open_store(configuration))
     rules = FollowedRules(loaded.ruleset)
     resolver = open_resolver(configuration, metrics.dns_asked)
@@ -131,6 +132,7 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
     finally:
         office.close(worker.seconds_left)
         store.close()
+        audit.close()
         metrics.finish()
 
 

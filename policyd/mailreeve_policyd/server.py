@@ -20,6 +20,7 @@ from math import inf
 from typing import Generic, TypeVar
 
 from mailreeve_policyd.audit_bound import Overrun
+from mailreeve_policyd.moderation import Moderation
 from mailreeve_policyd.peer import Bounds, Complaints, Peer
 from mailreeve_policyd.poller import READ, open_poller
 from mailreeve_policyd.question import Answerer
@@ -101,6 +102,7 @@ class PolicyServer(Generic[ConnectionT]):
         self._accept_at = 0.0
         self._sweep_at = clock() + self._sweep_seconds
         self._said_full_at = -inf
+        self._shortages = Moderation(1, clock)
         self._is_retiring = False
         self._is_draining = False
         self._posted: deque[Callable[[], None]] = deque()
@@ -286,7 +288,8 @@ class PolicyServer(Generic[ConnectionT]):
         except (BlockingIOError, ConnectionError, InterruptedError):
             return False
         except OSError as error:
-            log.error("no further connection can be accepted: %s", error.strerror)  # noqa: TRY400 -- no bug
+            if self._shortages.admit("accept") is not None:
+                log.error("no further connection can be accepted: %s", error.strerror)  # noqa: TRY400 -- no bug
             self._accept_at = now + self._pause_seconds
             return False
         peer = Peer(accepted, self._answerer.connection(), self._bounds, self._complaints, now)

@@ -29,7 +29,10 @@ class Sink(Protocol):
         """Write one line, its LF included, in one piece. Raises OSError."""
 
     def reopen(self) -> None:
-        """Forget what is open: it was rotated, or restarted. Never raises."""
+        """Open it anew: it was rotated, or restarted. Never raises; the next line tries again."""
+
+    def close(self) -> None:
+        """Forget what is open; a line opens it anew. Never raises."""
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from mailreeve_policyd.sink import Patience
 
@@ -38,6 +39,12 @@ class DatagramSocket:
             except OSError:  # it was restarted, or its port was closed a datagram ago: once more
                 self._close()
                 self._send(datagram)
+
+    def reopen(self) -> None:
+        """Connect anew; where nobody listens, the next datagram tries and tells."""
+        with self._lock, suppress(OSError):
+            self._close()
+            self._socket = self._connect()
 
     def close(self) -> None:
         """The next datagram connects anew."""

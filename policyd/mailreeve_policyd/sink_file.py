@@ -64,7 +64,13 @@ class FileSink:
             return write_grouped(lines, self._most_octets, partial(self._append, descriptor))
 
     def reopen(self) -> None:
-        """The next line opens the file."""
+        """Open what has the name now; where it cannot be, the next line tries and tells."""
+        with self._lock, suppress(OSError):
+            self._close()
+            self._current()
+
+    def close(self) -> None:
+        """See Sink."""
         with self._lock:
             self._close()
 

@@ -73,7 +73,11 @@ class JournalSink:
         self._socket.send(self._always + format_field("MESSAGE", line) + b"".join(_fields(line)))
 
     def reopen(self) -> None:
-        """Connect anew."""
+        """See Sink."""
+        self._socket.reopen()
+
+    def close(self) -> None:
+        """See Sink."""
         self._socket.close()
 
 

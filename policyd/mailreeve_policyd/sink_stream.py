@@ -62,11 +62,20 @@ class StreamSink:
 
     def reopen(self) -> None:
         """Whoever opened it rotates it; what was opened here for it is closed. Never raises."""
+        with self._lock, suppress(OSError):
+            self._close()
+            self._write = self._open()
+
+    def close(self) -> None:
+        """See Sink."""
         with self._lock:
-            if self._own is not None:
-                with suppress(OSError):
-                    os.close(self._own)
-            self._own = self._write = None
+            self._close()
+
+    def _close(self) -> None:
+        if self._own is not None:
+            with suppress(OSError):
+                os.close(self._own)
+        self._own = self._write = None
 
     def _open(self) -> Write:
         """How this kind of descriptor is written without waiting for its reader."""

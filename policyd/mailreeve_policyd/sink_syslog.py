@@ -118,6 +118,10 @@ class Syslog:
         """Send one message; `event` is its MSGID (RFC 5424 section 6.2.7). Raises OSError."""
         self._socket.send((self._header(severity, event) + text)[:MAX_DATAGRAM])
 
+    def reopen(self) -> None:
+        """Connect anew, now. Never raises."""
+        self._socket.reopen()
+
     def close(self) -> None:
         """The next message connects anew."""
         self._socket.close()
@@ -153,7 +157,11 @@ class SyslogSink:
         self._syslog.send(Severity.INFO, "record", line.rstrip(b"\n"))
 
     def reopen(self) -> None:
-        """Connect anew."""
+        """See Sink."""
+        self._syslog.reopen()
+
+    def close(self) -> None:
+        """See Sink."""
         self._syslog.close()
 
 

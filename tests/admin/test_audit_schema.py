@@ -131,6 +131,9 @@ class Lines:
     def reopen(self) -> None:
         """Nothing is open."""
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 def quiet(_name: str, _text: str) -> None:
     """For a log that nobody reads."""

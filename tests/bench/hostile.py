@@ -95,6 +95,9 @@ class Kept:
     def reopen(self) -> None:
         """Nothing is open."""
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 @dataclass(slots=True)
 class Line:

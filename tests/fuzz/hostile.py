@@ -67,6 +67,9 @@ class Lines:
     def reopen(self) -> None:
         """Nothing is open."""
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 def check_line(line: bytes) -> object:
     """A line of the record: one line of JSON, nothing that a terminal would obey in it or in its texts."""

@@ -59,6 +59,9 @@ class Lines:
     def reopen(self) -> None:
         """Nothing to reopen."""
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 @dataclass(slots=True)
 class Talk:

@@ -49,6 +49,9 @@ class Lines:
     def reopen(self) -> None:
         """Nothing is open."""
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     @property
     def records(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.lines]
@@ -440,8 +443,8 @@ def test_a_file_is_appended_to_by_several_logs(tmp_path: Path) -> None:
     first.write(b"3\n")
 
     assert path.read_bytes() == b"1\n2\n3\n"
-    first.reopen()
-    second.reopen()
+    first.close()
+    second.close()
 
 
 def test_a_torn_line_does_not_spoil_the_next(tmp_path: Path) -> None:
@@ -455,7 +458,7 @@ def test_a_torn_line_does_not_spoil_the_next(tmp_path: Path) -> None:
     sink.write(b'{"n":4}\n')
 
     assert path.read_bytes() == b'{"n":1}\n{"n"\n{"n":3}\n{"n":4}\n'
-    sink.reopen()
+    sink.close()
 
 
 def test_of_several_lines_a_full_disk_tears_one(tmp_path: Path) -> None:
@@ -470,7 +473,7 @@ def test_of_several_lines_a_full_disk_tears_one(tmp_path: Path) -> None:
     assert sink.write_each([b"7\n", b"8\n"]) == Written(2)
 
     assert path.read_bytes() == b"1\n2\n3\n4\n7\n8\n"
-    sink.reopen()
+    sink.close()
 
 
 def test_a_line_that_did_not_fit_at_all_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -483,7 +486,7 @@ def test_a_line_that_did_not_fit_at_all_leaves_nothing_behind(tmp_path: Path) ->
     sink.write(b"3\n")
 
     assert path.read_bytes() == b"1\n3\n"
-    sink.reopen()
+    sink.close()
 
 
 @pytest.mark.parametrize(("left", "found"), [(b"1\n{", b"1\n{\n2\n"), (b"1\n", b"1\n2\n"), (b"", b"2\n")])
@@ -497,7 +500,7 @@ def test_a_line_that_a_dead_process_left_unfinished_is_ended(
     sink.write(b"2\n")
 
     assert path.read_bytes() == found
-    sink.reopen()
+    sink.close()
 
 
 def test_a_pipe_in_the_files_place_is_never_waited_for(tmp_path: Path) -> None:
@@ -517,7 +520,7 @@ def test_a_pipe_in_the_files_place_is_never_waited_for(tmp_path: Path) -> None:
     os.close(reader)
     with pytest.raises(BrokenPipeError):
         sink.write(b"4\n")
-    sink.reopen()
+    sink.close()
 
 
 def fill(pipe: Path) -> None:
@@ -553,7 +556,7 @@ def test_a_rotated_file_is_opened_anew(tmp_path: Path) -> None:
 
     assert (tmp_path / "audit.jsonl.1").read_bytes() == b"1\n2\n"
     assert path.read_bytes() == b"3\n"
-    sink.reopen()
+    sink.close()
 
 
 def test_a_signal_has_a_rotated_file_opened_at_once(tmp_path: Path) -> None:
@@ -567,7 +570,7 @@ def test_a_signal_has_a_rotated_file_opened_at_once(tmp_path: Path) -> None:
 
     assert (tmp_path / "audit.jsonl.1").read_bytes() == b"1\n"
     assert path.read_bytes() == b"2\n"
-    sink.reopen()
+    sink.close()
 
 
 def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
@@ -590,7 +593,7 @@ def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
     lines = path.read_bytes().splitlines()
     assert len(lines) == 150
     assert all(line in (b"a" * 1000, b"b" * 1000, b"c" * 1000) for line in lines)
-    sink.reopen()
+    sink.close()
 
 
 def test_a_place_that_cannot_be_written_is_said_once_and_mail_goes_on(
@@ -614,7 +617,7 @@ def test_a_place_that_cannot_be_written_is_said_once_and_mail_goes_on(
     ]
     assert path.read_bytes().count(b"\n") == 2
     assert (audit.counts.written, audit.counts.lost, audit.counts.recorded()) == (2, 3, 5)
-    audit.reopen()
+    audit.close()
 
 
 def test_decisions_made_together_are_written_together(tmp_path: Path) -> None:
@@ -642,7 +645,7 @@ def test_decisions_made_together_are_written_together(tmp_path: Path) -> None:
     together.write()
     assert [len(line) > octets for line in path.read_bytes().splitlines()] == [False, True, False]
     assert (audit.counts.written, audit.counts.lost, audit.counts.truncated) == (7, 2, 1)
-    audit.reopen()
+    audit.close()
 
 
 def test_decisions_made_together_go_to_any_place(caplog: pytest.LogCaptureFixture) -> None:
@@ -681,7 +684,7 @@ def test_no_kind_of_place_stops_mail_when_it_fails(
 
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert (audit.counts.written, audit.counts.lost) == (0, 3)
-    audit.reopen()
+    audit.close()
 
 
 def test_a_pipe_whose_reader_hangs_stops_no_mail_and_is_written_again(
@@ -705,7 +708,7 @@ def test_a_pipe_whose_reader_hangs_stops_no_mail_and_is_written_again(
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"] * outages
     assert "5 lines were lost" in caplog.text
     assert len([json.loads(line) for line in read.splitlines()]) == audit.counts.written
-    audit.reopen()
+    audit.close()
     os.close(reading)
     os.close(writing)
 
@@ -757,6 +760,9 @@ class Flapping:
     def reopen(self) -> None:
         """Nothing is open."""
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 def test_records_that_were_shortened_are_counted() -> None:
     """And none is counted for a text that only looks so."""
@@ -796,7 +802,7 @@ def test_the_configuration_says_where_the_record_goes(tmp_path: Path) -> None:
     written = tmp_path / "audit.jsonl"
     assert datetime.fromisoformat(json.loads(written.read_bytes())["time"]).tzinfo == UTC
     assert written.stat().st_mode & 0o007 == 0
-    audit.reopen()
+    audit.close()
 
 
 def test_domains_appear_as_a_labels() -> None:

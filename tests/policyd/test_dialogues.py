@@ -62,6 +62,9 @@ class Records:
     def reopen(self) -> None:
         """Nothing is open."""
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def take(self) -> dict[str, Any] | None:
         """The record since the last call; an answer leaves one at most."""
         assert len(self.lines) <= 1

@@ -36,6 +36,9 @@ class Records:
     def reopen(self) -> None:
         """Nothing is open."""
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     @property
     def only(self) -> dict[str, Any]:
         [line] = self.lines

@@ -46,6 +46,9 @@ class Lines:
     def reopen(self) -> None:
         """Nothing is open."""
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 @pytest.fixture(autouse=True)
 def log_as_before() -> Iterator[None]:

@@ -26,7 +26,7 @@ def test_a_line_is_an_entry_with_fields_to_search_by(tmp_path: Path) -> None:
         sink = sink_at(tmp_path / "journal")
         sink.write(LINE + b"\n")
         entry = service.next()
-        sink.reopen()
+        sink.close()
 
     assert entry.split(b"\n") == [
         b"PRIORITY=6",
@@ -57,7 +57,7 @@ def test_a_value_cannot_make_a_field(tmp_path: Path) -> None:
         sink = sink_at(tmp_path / "journal")
         sink.write(b'{"login":"bob\\nPRIORITY=0","verdict":{"action":"continue"}}\n')
         entry = service.next()
-        sink.reopen()
+        sink.close()
 
     assert b"MAILREEVE_LOGIN\n" in entry
 
@@ -68,7 +68,7 @@ def test_a_line_of_another_kind_is_its_own_message(tmp_path: Path) -> None:
         sink = sink_at(tmp_path / "journal")
         sink.write(b"[1]\n")
         assert service.next().endswith(b"MESSAGE=[1]\n")
-        sink.reopen()
+        sink.close()
 
 
 def test_a_journal_that_is_away_is_an_error_and_found_again(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_journal_that_is_away_is_an_error_and_found_again(tmp_path: Path) -> N
         with unix_service(path) as service:
             sink.write(LINE)
             assert LINE in service.next()
-    sink.reopen()
+    sink.close()
 
 
 def test_a_journal_that_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
@@ -94,4 +94,4 @@ def test_a_journal_that_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
         assert len(service.drain()) == sent
         sink.write(LINE)
         assert LINE in service.next()
-        sink.reopen()
+        sink.close()

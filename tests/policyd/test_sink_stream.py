@@ -40,7 +40,7 @@ def test_a_line_is_written_at_once(ends: Ends) -> None:
     sink.write(b"line\n")
 
     assert read(100).replace(b"\r", b"") == b"line\n"
-    sink.reopen()
+    sink.close()
 
 
 def test_a_reader_that_hangs_holds_up_nobody(ends: Ends) -> None:
@@ -60,7 +60,7 @@ def test_a_reader_that_hangs_holds_up_nobody(ends: Ends) -> None:
     assert lines[-2:] == [b"again", b""]
     assert set(lines[:-3]) == {LINE[:-1]}
     assert os.get_blocking(descriptor), "the descriptor is shared with other processes"
-    sink.reopen()
+    sink.close()
 
 
 def test_of_several_lines_it_is_told_which_went(ends: Ends) -> None:
@@ -76,7 +76,7 @@ def test_of_several_lines_it_is_told_which_went(ends: Ends) -> None:
     while seen.count(b"\n") < went:
         seen += read(1 << 20)
     assert seen.count(b"\n") == went
-    sink.reopen()
+    sink.close()
 
 
 def test_a_reader_that_went_away_is_an_error() -> None:
@@ -86,7 +86,7 @@ def test_a_reader_that_went_away_is_an_error() -> None:
     sink = StreamSink(writing)
     with pytest.raises(BrokenPipeError):
         sink.write(LINE)
-    sink.reopen()
+    sink.close()
     os.close(writing)
 
 

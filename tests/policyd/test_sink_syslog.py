@@ -94,7 +94,7 @@ def test_a_line_of_the_record_is_one_message_of_severity_info(tmp_path: Path) ->
         sink = SyslogSink(syslog_at(SyslogAddress(path=str(tmp_path / "log"))))
         sink.write(b"line\n")
         assert service.next().endswith(b"]: line")
-        sink.reopen()
+        sink.close()
 
 
 def test_a_service_that_is_away_is_an_error_and_found_again_when_it_returns(tmp_path: Path) -> None:
