@@ -14,11 +14,12 @@ import pytest
 
 from mailreeve_policyd.limits_open import FILE_NAME
 from mailreeve_policyd.limits_outage import LAST_RETRY_SECONDS
-from tests.lab.daemons import Daemon
+from tests.lab.daemons import Daemon, Engine
 from tests.lab.policy import PolicyClient
 from tests.lab.process import wait_until
 from tests.lab.redis import Cluster, Redis, Sentinels
-from tests.lab.site import format_toml
+from tests.lab.site import Site, format_toml
+from tests.milterd.miltertalk import MilterTalk
 
 RULES = """
 at rcpt {
@@ -197,3 +198,68 @@ def test_a_damaged_file_is_no_outage_of_mail(work: Path) -> None:
         site.daemon.wait_for_text("the limit store on this machine is back", LAST_RETRY_SECONDS)
         assert [site.ask("bob") for _ in range(3)] == [PASS, PASS, FULL]
         assert not site.is_degraded()
+
+
+AT_MILTER = """
+at rcpt {{
+    few: limit 2 recipients/hour per sender spoofable on-unavailable {word}
+}}
+at end-of-message {{
+    day: limit 2 messages/hour per client_address on-unavailable {word}  if client_address in 192.0.2.0/24
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "taken", "refusal"), [("local", 2, "451 4.7.1"), ("open", 3, ""), ("closed", 0, "451 4.3.0")]
+)
+def test_the_milter_does_so_too_while_redis_hangs_or_is_away(
+    work: Path, engine: Engine, word: str, taken: int, refusal: str
+) -> None:
+    """Its limits, at RCPT and at the end of a message, which waits in its own thread; back without help."""
+    site = Site(
+        work,
+        rules=AT_MILTER.format(word=word),
+        engine=engine,
+        store="redis",
+        settings={
+            "milter": {"decides": ["rcpt", "end-of-message"]},
+            "policyd": {"decides": []},
+            "limits": {"redis_timeout_seconds": 0.3},
+        },
+    )
+    expected = [""] * taken + [refusal] * (3 - taken)
+    with site.without_postfix():
+        assert site.redis is not None
+        assert [at_milter(site, "before") for _ in range(3)] == ["", "", "451 4.7.1"]
+
+        site.redis.send(signal.SIGSTOP)
+        assert [at_milter(site, "hangs") for _ in range(3)] == expected
+        at_end = [at_milter(site, f"other{number}", "192.0.2.7") for number in range(3)]
+        assert at_end == expected
+        assert site.records()[-1]["degraded"]
+        site.redis.send(signal.SIGCONT)
+        site.milter.wait_for_text(BACK, LAST_RETRY_SECONDS)
+
+        site.redis.kill()
+        assert [at_milter(site, "gone") for _ in range(3)] == expected
+        site.redis.start()
+        wait_until(lambda: site.milter.text().count(BACK) == 2, "it is back", LAST_RETRY_SECONDS)
+        assert [at_milter(site, "after") for _ in range(3)] == ["", "", "451 4.7.1"]
+        assert not site.records()[-1].get("degraded", False)
+
+
+def at_milter(site: Site, sender: str, client: str = "198.51.100.9") -> str:
+    """What the milter refused a message with, as two words; nothing if it was taken."""
+    with MilterTalk(site.milter_address) as talk:
+        talk.connect("mail.bank.example", client)
+        talk.helo("mail.bank.example")
+        talk.mail(f"<{sender}@bank.example>")
+        answer = talk.rcpt("<bob@example.org>")
+        if answer is None or answer.command == "c":
+            talk.data()
+            talk.header(b"From", b" ann@bank.example")
+            talk.end_of_headers()
+            talk.body(b"Dear Bob\r\n")
+            answer = talk.end_of_message()[-1]
+    return " ".join(answer.data.decode().split()[:2]) if answer.command == "y" else ""
