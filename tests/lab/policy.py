@@ -1,5 +1,6 @@
 """A policy server's client: asks as Postfix's smtpd does, one request after the other on a connection."""
 
+import select
 import socket
 from types import TracebackType
 from typing import Self
@@ -36,10 +37,19 @@ class PolicyClient:
         self._answers.close()
         self._socket.close()
 
-    def ask(self, **attributes: str) -> str:
-        """The action for a request at RCPT with these attributes; ConnectionError if the server hangs up."""
+    @property
+    def has_answer(self) -> bool:
+        """Can something be read, now?"""
+        return bool(select.select([self._socket], (), (), 0)[0])
+
+    def send(self, **attributes: str) -> None:
+        """A request as `ask` makes it, whose answer is not waited for."""
         lines = {"request": "smtpd_access_policy", "protocol_state": "RCPT", **attributes}
         self._socket.sendall("".join(f"{name}={value}\n" for name, value in lines.items()).encode() + b"\n")
+
+    def ask(self, **attributes: str) -> str:
+        """The action for a request at RCPT with these attributes; ConnectionError if the server hangs up."""
+        self.send(**attributes)
         line = self._answers.readline()
         if not line:
             raise ConnectionError("no answer")

@@ -15,6 +15,7 @@ from tests.lab.daemons import Engine
 from tests.lab.delivered import read_delivered
 from tests.lab.dns import SILENT, Fault
 from tests.lab.outside import OutsideDomain, compose
+from tests.lab.policy import PolicyClient
 from tests.lab.process import wait_until
 from tests.lab.site import Sent, Site
 from tests.lab.work import work_folder
@@ -25,6 +26,8 @@ at end-of-message {
     forged: reject "5.7.26 Fails DMARC" if dmarc is fail and dmarc_policy is reject and spf is fail
 }
 """
+FORGED = 'at rcpt {\n    forged: reject "5.7.1 Forged" if spf is fail\n}\n'
+STRANGER = "198.51.100.66"
 MAILBOX = "bob@example.org"
 WAITING = 50
 SOON_SECONDS = 1.0
@@ -148,6 +151,71 @@ def test_mail_whose_answers_are_known_passes_while_fifty_wait(work: Path) -> Non
         still = [talk.socket for talk in waiting]
         assert not select.select(still, (), (), 0)[0], "some no longer wait: nothing was shown"
         assert took < SOON_SECONDS
+
+
+NO_ANSWER = (Fault(lies="id"), Fault(lies="question"), SILENT, Fault(truncated=True, lies="question"))
+ANSWER = (Fault(delay_seconds=0.1), Fault(truncated=True))
+
+
+def test_the_policy_daemon_defers_what_it_cannot_ask_about_too(work: Path) -> None:
+    """SPF at RCPT: what is no answer defers; what comes late or by TCP is one; forged mail passes never."""
+    site = Site(work, rules=FORGED, settings=IMPATIENT)
+    flapping = Fault(silent=True, flaps=True)
+    faults = {
+        OutsideDomain(f"p{number}.example", "192.0.2.25"): fault
+        for number, fault in enumerate((*NO_ANSWER, *ANSWER, flapping))
+    }
+    with site.without_postfix():
+        for domain, fault in faults.items():
+            site.dns.add(domain.zone)
+            spoil(site, domain, fault)
+            answers = [asked(site, domain.name, client) for client in (domain.address, STRANGER)]
+            if fault in NO_ANSWER:
+                assert answers == ["DEFER_IF_PERMIT 4.4.3"] * 2, fault
+            elif fault in ANSWER:
+                assert answers == ["DUNNO", "REJECT 5.7.1"], fault
+            else:
+                assert answers[1] != "DUNNO"
+        site.dns.heal()
+        for domain in faults:
+            wait_until(lambda: asked(site, domain.name, domain.address) == "DUNNO", "asked again")  # noqa: B023
+            assert asked(site, domain.name, STRANGER) == "REJECT 5.7.1"
+
+
+def test_the_policy_daemon_answers_what_is_known_while_fifty_wait(work: Path) -> None:
+    """Requests that wait for a silent server hold up no other."""
+    bank = OutsideDomain("bank.example", "192.0.2.25")
+    site = Site(work, rules=FORGED, settings=PATIENT, zone=bank.zone)
+    with site.without_postfix(), ExitStack() as clients:
+        assert asked(site, bank.name, bank.address) == "DUNNO"
+        waiting = []
+        for number in range(WAITING):
+            name = f"silent{number}.example"
+            site.dns.fail(name, SILENT)
+            client = clients.enter_context(PolicyClient(site.policy_address))
+            client.send(sender=f"alerts@{name}", recipient=MAILBOX, client_address="192.0.2.99")
+            waiting.append(client)
+        wait_until(
+            lambda: all(site.dns.count(f"silent{number}.example") for number in range(WAITING)), "all wait"
+        )
+        start = time.monotonic()
+        assert asked(site, bank.name, bank.address) == "DUNNO"
+        took = time.monotonic() - start
+
+        assert not any(client.has_answer for client in waiting), "some no longer wait: nothing was shown"
+        assert took < SOON_SECONDS
+
+
+def asked(site: Site, domain: str, client_address: str) -> str:
+    """The first two words of what the policy daemon answers about mail of a domain, or its only one."""
+    with PolicyClient(site.policy_address) as client:
+        answer = client.ask(
+            sender=f"alerts@{domain}",
+            recipient=MAILBOX,
+            client_address=client_address,
+            helo_name=f"mail.{domain}",
+        )
+    return " ".join(answer.split()[:2])
 
 
 def begin(talk: MilterTalk, domain: str, client: str) -> None:
