@@ -62,6 +62,13 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not heading or heading in anchors_of(file), f"{target}#{heading}"
 
 
+@each_page
+def test_tests_that_prove_something_are_there(page: Path) -> None:
+    """What a page says is shown in a file of tests, or in a folder of vectors."""
+    for named in re.findall(r"`(tests/[\w./-]+)`", text_of(page)):
+        assert (REPOSITORY / named).exists(), named
+
+
 def test_the_index_names_every_page() -> None:
     """Who has a problem finds the page by docs/README.md."""
     index = text_of(DOCS / "README.md")

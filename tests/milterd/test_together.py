@@ -185,3 +185,31 @@ def send(talk: MilterTalk) -> None:
     packets = talk.message([(b"From", b" a@example.net")], b"Hello.\r\n")
     assert packets[-1].command in ("a", "c")
     talk.abort()
+
+
+def test_as_process_1_of_a_container_they_reload_replace_and_end(both: Both) -> None:
+    """A signal without a handler is no signal to process 1, and orphans of the namespace are its children."""
+    both.command = ["unshare", "--pid", "--fork", "--kill-child", *both.command]
+    if subprocess.run([*both.command[:4], "true"], capture_output=True, check=False).returncode:
+        pytest.skip("the system makes no PID namespace for this user (unshare)")
+    both.start()
+    (first,) = both.workers()
+    status = Path(f"/proc/{first}/status")
+    assert status.read_text().partition("NSpid:")[2].split("\n")[0].split()[-1] == "1"
+
+    def workers() -> list[str]:
+        return Path(f"/proc/{first}/task/{first}/children").read_text().split()
+
+    before = workers()
+    os.kill(int(before[0]), signal.SIGKILL)
+    wait_until(lambda: len(workers()) == len(before) and before[0] not in workers(), "it is replaced")
+    assert both.rejects("one")
+
+    both.write("two")
+    os.kill(int(first), signal.SIGHUP)
+    both.says("the last worker with the old configuration has ended")
+    assert both.rejects("two")
+    assert both.negotiates()
+    os.kill(int(first), signal.SIGTERM)
+    assert both.wait_ended() == 0
+    assert "policyd and milter stopped" in both.text()
