@@ -10,12 +10,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from copy import copy
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 import msgspec
 
 from mailreeve_policyd.escape import escape
+from mailreeve_policyd.moderation import Moderation
 from mailreeve_policyd.settings import Settings
 from mailreeve_policyd.sink import Sink
 from mailreeve_policyd.sink_stream import StreamSink
@@ -26,6 +28,9 @@ MAX_MESSAGE = 1200
 
 MAX_TRACEBACK = 2500
 """Characters of the end of a traceback. Together with the message it goes into a pipe in one piece (4096)."""
+
+TRACEBACKS_A_MINUTE = 10
+"""Of one event, in one process: a bug that every message meets says each time what it did, in one line."""
 
 OWN_LOGGERS = ("mailreeve_policyd", "mailreeve_milter", "mailreeve_admin")
 
@@ -72,13 +77,14 @@ class LogHandler(logging.Handler):
         self._daemon = daemon
         self._place = place
         self._told = 0
+        self._tracebacks = Moderation(TRACEBACKS_A_MINUTE)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say it; first, how many before it were lost."""
         try:
             if self.lost > self._told:
                 self._say_lost()
-            self._place.say(self._daemon, record)
+            self._place.say(self._daemon, self._bounded(record))
         except OSError:
             self.lost += 1
         except Exception:  # noqa: BLE001 -- as logging's own handlers
@@ -88,6 +94,14 @@ class LogHandler(logging.Handler):
         """Another handler has taken over."""
         self._place.close()
         super().close()
+
+    def _bounded(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Without its traceback, where the log has enough of them from this event."""
+        if not record.exc_info or self._tracebacks.admit(str(record.msg)) is not None:
+            return record
+        without = copy(record)
+        without.exc_info = None
+        return without
 
     def _say_lost(self) -> None:
         lost = self.lost
@@ -118,7 +132,7 @@ class StreamPlace:
 
     def close(self) -> None:
         """Close what was opened for the stream, which is not ours."""
-        self._sink.reopen()
+        self._sink.close()
 
 
 class SyslogPlace:

@@ -170,6 +170,18 @@ def test_a_log_that_takes_nothing_holds_up_nobody_and_says_how_much_was_lost() -
     assert handler.lost == 3
 
 
+def test_a_bug_that_every_message_meets_does_not_fill_the_log_with_tracebacks() -> None:
+    """Each is said in a line; ten a minute of one event, in one process, have more than that."""
+    lines = Lines()
+    handler = LogHandler("policyd", StreamPlace(lines, format_for_journal, with_levels=False))
+    for _ in range(100):
+        handler.handle(bug())
+
+    assert len(lines.lines) == 100
+    assert [b"\nValueError" in line for line in lines.lines] == [True] * 10 + [False] * 90
+    assert lines.lines[-1].endswith(b": a bug\n")
+
+
 def test_syslog_gets_a_message_a_line_or_one_object(tmp_path: Path) -> None:
     """Facility mail is 2, warning 4: <20>. Syslog has its own time and process."""
     with unix_service(tmp_path / "log") as service:
