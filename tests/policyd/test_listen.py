@@ -194,6 +194,22 @@ def test_a_lock_that_a_dead_daemon_left_is_none(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_a_lock_that_another_user_left_is_told(tmp_path: Path) -> None:
+    """Only by its name does somebody find what to remove: it is hidden."""
+    path = tmp_path / "s"
+    lock_of(path).touch(0o600)
+    tmp_path.chmod(0o777)
+    for folder in tmp_path.parents[:2]:
+        folder.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ConfigError, match=f"Permission denied\n  hint: remove {lock_of(path)}, which"):
+            bind(UnixAddress(path))
+    finally:
+        os.seteuid(0)
+
+
 def test_who_ends_leaves_the_socket_to_who_starts(tmp_path: Path) -> None:
     """It may be the other's already."""
     path = tmp_path / "s"
