@@ -160,8 +160,8 @@ def _hint(address: Address, error: OSError) -> str | None:
         return _IN_USE
     if error.errno == errno.EPERM and isinstance(address, UnixAddress):
         return "who is not root can give a socket only to a group that it is in (socket_group)"
-    if isinstance(address, UnixAddress) and str(error.filename) == str(lock_of(address.path)):
-        return f"remove {error.filename}, which a start as another user left when it was killed"
+    if error.errno == errno.EACCES and isinstance(address, UnixAddress) and lock_of(address.path).exists():
+        return f"remove {lock_of(address.path)}, which a start as another user left when it was killed"
     if error.errno == errno.ENOENT and isinstance(address, UnixAddress):
         return f"the folder {address.path.parent} does not exist"
     return None
