@@ -33,6 +33,7 @@ class Process:
     """A program in a session of its own, its output in the file `log`.
 
     As a context manager it starts on entry and stops on exit. It may be started again after it ended.
+    `keep` are descriptors of ours that it has as well.
     """
 
     start_seconds: ClassVar[float] = START_SECONDS
@@ -41,6 +42,7 @@ class Process:
         self.command = [str(word) for word in command]
         self.log = log
         self.environment = environment
+        self.keep: tuple[int, ...] = ()
         self.child: subprocess.Popen[bytes] | None = None
         self.group: int | None = None
 
@@ -69,6 +71,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env=dict(self.environment),
                 start_new_session=True,
+                pass_fds=self.keep,
             )
         self.group = self.child.pid
         self.wait_ready()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.activation import PASSING
 from tests.policyd.supervising import TIMEOUT_SECONDS, Supervised, answer
 
 pytestmark = pytest.mark.system
@@ -21,16 +22,6 @@ def daemon(tmp_path: Path) -> Iterator[Supervised]:
     supervised = Supervised(tmp_path)
     yield supervised
     supervised.kill()
-
-
-PASSING = """
-import os, sys
-descriptor, names, *command = sys.argv[1:]
-os.dup2(int(descriptor), 3)
-os.set_inheritable(3, True)
-os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": names}
-os.execv(command[0], command)
-"""
 
 
 class Manager:

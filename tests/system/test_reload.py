@@ -1,24 +1,27 @@
-"""Reloads and dying workers while mail flows: every message is taken once, and marked, whatever happens."""
+"""Reloads, restarts, worn and dying workers while mail flows: every message is taken once, and marked."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.lab.activation import held_socket
 from tests.lab.daemons import Daemon, Engine
 from tests.lab.keys import SigningKeys
 from tests.lab.process import wait_until
-from tests.lab.site import Site
+from tests.lab.site import Settings, Site
 from tests.lab.stream import Stream
 
 COUNTING = "at rcpt {\n    hour: limit 1000000 recipients/hour per sasl_username\n}\n"
 MESSAGES = 1000
 RELOADS = 20
+RESTARTS = 5
 KILLS = 3
 RELOADED = "reading the configuration anew"
 SERVES_ANEW = "serves with the new configuration at"
@@ -28,11 +31,13 @@ ALL_AT_ONCE = {"default_destination_concurrency_limit": "50", "virtual_destinati
 
 @pytest.fixture
 def site(work: Path, our_keys: SigningKeys, engine: Engine) -> Iterator[Site]:
-    settings = {name: dict(options) for name, options in TWO_WORKERS.items()}
-    with Site(
-        work, rules=COUNTING, keys=our_keys, engine=engine, settings=settings, main=ALL_AT_ONCE
-    ) as site:
+    with busy_site(work, our_keys, engine, TWO_WORKERS) as site:
         yield site
+
+
+def busy_site(work: Path, keys: SigningKeys, engine: Engine, settings: Settings) -> Site:
+    """One that counts and signs all mail, and delivers much of it at once."""
+    return Site(work, rules=COUNTING, keys=keys, engine=engine, settings=settings, main=ALL_AT_ONCE)
 
 
 def counted(site: Site) -> int:
@@ -72,6 +77,63 @@ def test_a_thousand_messages_while_both_daemons_reload_twenty_times(site: Site) 
 def has_workers(daemon: Daemon, count: int) -> bool:
     """Are there so many of them, those that are ending included?"""
     return len(daemon.workers) == count
+
+
+def test_both_daemons_restart_behind_sockets_that_systemd_holds(
+    work: Path, our_keys: SigningKeys, engine: Engine
+) -> None:
+    """An upgrade under load: who comes between the old daemon and the new one waits, and nothing is lost."""
+    site = busy_site(work, our_keys, engine, TWO_WORKERS)
+    with ExitStack() as stack:
+        stack.enter_context(held_socket(site.milter, site.milter_address))
+        stack.enter_context(held_socket(site.policyd, site.policy_address))
+        stack.enter_context(site)
+        stream = Stream(site)
+        stream.run(lambda: restart_in_turn([site.milter, site.policyd], RESTARTS), MESSAGES // 5)
+
+        assert stream.deferred == []
+        stream.check_delivered()
+        assert counted(site) == len(stream.taken)
+
+
+def test_worn_workers_are_replaced_while_mail_flows(
+    work: Path, our_keys: SigningKeys, engine: Engine
+) -> None:
+    """Each after some messages or requests: no mail notices."""
+    worn = {
+        "milter": {"workers": 2, "recycle_after_messages": 20},
+        "policyd": {"workers": 2, "recycle_after_requests": 20},
+    }
+    with busy_site(work, our_keys, engine, worn) as site:
+        before = {*site.milter.workers, *site.policyd.workers}
+        stream = Stream(site)
+        stream.run(lambda: None, MESSAGES // 2)
+
+        assert stream.deferred == []
+        stream.check_delivered()
+        assert counted(site) == len(stream.taken)
+        wait_until(lambda: not before & {*site.milter.workers, *site.policyd.workers}, "all are replaced")
+
+
+def test_connections_that_have_lived_their_time_take_no_mail_with_them(
+    work: Path, our_keys: SigningKeys, engine: Engine
+) -> None:
+    """What such a connection was about is deferred at most; what was taken is delivered, once, and signed."""
+    short = {name: {"workers": 2, "total_timeout_seconds": 1.0} for name in TWO_WORKERS}
+    with busy_site(work, our_keys, engine, short) as site:
+        stream = Stream(site)
+        stream.run(lambda: None, MESSAGES // 2)
+        stream.check_delivered()
+        assert counted(site) >= len(stream.taken)
+
+
+def restart_in_turn(daemons: list[Daemon], times: int) -> None:
+    """End each in order and start it anew, one after the other, so often."""
+    for _ in range(times):
+        for daemon in daemons:
+            daemon.send(signal.SIGTERM)
+            assert daemon.wait_ended() == 0
+            daemon.start()
 
 
 def kill_in_turn(daemons: list[Daemon], times: int) -> None:
