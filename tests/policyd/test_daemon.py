@@ -257,6 +257,19 @@ def test_a_bound_has_a_sensible_range(name: str) -> None:
                 parse_configuration(f"{name} = {value}\n".encode(), Path("mailreeve.toml"))
 
 
+def test_no_number_of_workers_is_one_a_core_that_we_may_use(tmp_path: Path) -> None:
+    """Where taskset or a container gives fewer than the machine has, as many as it gives."""
+    config = write_files(tmp_path)
+    config.write_text(config.read_text().replace("[policyd]", "[policyd]\nworkers = 0"))
+    ours = os.sched_getaffinity(0)
+    assert load_policyd(config).workers == len(ours)
+    os.sched_setaffinity(0, {min(ours)})
+    try:
+        assert load_policyd(config).workers == 1
+    finally:
+        os.sched_setaffinity(0, ours)
+
+
 @pytest.fixture
 def folder_for_all(tmp_path: Path) -> Path:
     """A folder that every account may enter."""

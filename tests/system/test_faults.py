@@ -1,6 +1,8 @@
 """When something is away, dies, is silent or is told to stop, no mail is lost and none passes unmarked."""
 
+import grp
 import os
+import pwd
 import re
 import signal
 from collections.abc import Iterator
@@ -306,15 +308,40 @@ def test_sigterm_does_not_wait_for_ever(work: Path, engine: Engine) -> None:
 
 
 def test_both_daemons_drop_root_and_do_their_work(work: Path, our_keys: SigningKeys, engine: Engine) -> None:
-    """With `user` set no process of theirs is root's; mail is counted, signed and recorded all the same."""
-    with Site(work, rules=COUNTING, keys=our_keys, engine=engine, settings={"user": "nobody"}) as site:
+    """With `user` set no process of theirs is root's; mail is counted, signed and recorded all the same.
+
+    Nor have they another group than `group`, or a right of root's; `socket_group` has the sockets.
+    """
+    settings = {
+        "user": "nobody",
+        "group": "games",
+        "milter": {"socket_group": "mail", "socket_mode": "0666"},
+        "policyd": {"socket_group": "mail", "socket_mode": "0666"},
+    }
+    with Site(work, rules=COUNTING, keys=our_keys, engine=engine, settings=settings) as site:
+        user, group = pwd.getpwnam("nobody").pw_uid, grp.getgrnam("games").gr_gid
         for daemon in (site.milter, site.policyd):
-            assert {Path(f"/proc/{pid}").owner() for pid in (daemon.pid, *daemon.workers)} == {"nobody"}
+            for pid in (daemon.pid, *daemon.workers):
+                assert rights_of(pid) == {
+                    "Uid": {str(user)},
+                    "Gid": {str(group)},
+                    "Groups": {str(group)},
+                    "CapEff": {f"{0:016x}"},
+                }
+        for name in ("milter.sock", "policy.sock"):
+            assert (site.folder / name).group() == "mail"
         record = site.message_record(submit(site).queue_id)
         assert len(record["signatures"]) == 2
         asked = site.record_wait(lambda one: one["daemon"] == "policyd")
         assert [limit["used"] for limit in asked["limits"]] == [1]
         assert "running as root" not in site.milter.text() + site.policyd.text()
+
+
+def rights_of(pid: int) -> dict[str, set[str]]:
+    """What /proc/PID/status says of a process' accounts and rights."""
+    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    wanted = ("Uid:", "Gid:", "Groups:", "CapEff:")
+    return {line[0].rstrip(":"): set(line[1:]) for line in lines if line[0] in wanted}
 
 
 def test_large_messages_are_never_held_whole(site: Site, bank: OutsideDomain) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import stat
 import subprocess
 import tomllib
 from pathlib import Path
@@ -100,6 +101,18 @@ def test_account_and_folders_are_made_as_the_page_says(tmp_path: Path) -> None:
 
     assert re.search(r"^mailreeve:.*:/nonexistent:", (tmp_path / "etc/passwd").read_text(), re.MULTILINE)
     assert re.search(r"^mailreeve:x:\d+:postfix$", (tmp_path / "etc/group").read_text(), re.MULTILINE)
+
+    listed = CONTRIB / "tmpfiles.d/mailreeve.conf"
+    (tmp_path / "var/spool/postfix").mkdir(parents=True)
+    made = ran("systemd-tmpfiles", f"--root={tmp_path}", "--create", listed)
+    assert made.returncode == 0, made.stderr
+    uid = int(re.findall(r"^mailreeve:.*?:(\d+):", (tmp_path / "etc/passwd").read_text(), re.MULTILINE)[0])
+    for _, path, mode, owner, _ in (
+        line.split() for line in listed.read_text().splitlines() if line[0] == "d"
+    ):
+        status = (tmp_path / path[1:]).stat()
+        assert stat.S_IMODE(status.st_mode) == int(mode, 8)
+        assert status.st_uid == (0 if owner == "root" else uid)
 
 
 def test_the_page_has_the_folders_that_are_made() -> None:
