@@ -18,6 +18,7 @@ from mailreeve_milter.signing_table import SigningKeys
 from mailreeve_milter.store_elsewhere import StoreElsewhere
 from mailreeve_milter.surroundings import Decider, Surroundings, instance_names
 from mailreeve_policyd.audit import AuditLog, open_audit_log
+from mailreeve_policyd.audit_bound import Overrun
 from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.descriptors import allow_connections
 from mailreeve_policyd.errors import ConfigError
@@ -37,7 +38,8 @@ from mailreeve_policyd.moderation import Moderation
 from mailreeve_policyd.notices_open import noticing, open_office
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.resolver import Resolver
-from mailreeve_policyd.resolver_dns import BudgetResolver, open_resolver
+from mailreeve_policyd.resolver_budget import budgets
+from mailreeve_policyd.resolver_dns import open_resolver
 from mailreeve_policyd.rules import Ruleset
 from mailreeve_policyd.rules.followed import FollowedRules
 from mailreeve_policyd.rules.networks import NetworkSet
@@ -180,7 +182,7 @@ def surroundings_of(
     return Surroundings(
         stages,
         policy,
-        make_examiner(loaded, resolver),
+        make_examiner(loaded, resolver, audit.overrun),
         audit,
         instance_names(),
         {stage: loaded.ruleset.needs((stage,)) for stage in stages},
@@ -203,18 +205,17 @@ def _bounds(settings: MilterSettings) -> ConnectionBounds:
     )
 
 
-def make_examiner(loaded: Loaded, resolver: Resolver) -> Examiner:
+def make_examiner(loaded: Loaded, resolver: Resolver, overran: Callable[[Overrun], object]) -> Examiner:
     """The examiner that a configuration describes, each message with a budget of its own."""
     configuration = loaded.configuration
     settings = configuration.settings
-    seconds = settings.dns.message_budget_seconds
     return Examiner(
         authserv_id=configuration.authserv_id,
         own_networks=NetworkSet(configuration.trusted_networks),
         relays=NetworkSet(configuration.relay_networks),
         max_signatures=settings.authentication.max_signatures,
         keys=loaded.keys,
-        resolver=lambda: BudgetResolver(resolver, seconds),
+        resolver=budgets(resolver, settings.dns, overran),
         arc=loaded.arc,
         received_spf=settings.authentication.received_spf,
         organizational_domain=Method(settings.authentication.organizational_domain),

@@ -32,7 +32,7 @@ from mailreeve_milter.spffield import format_received_spf
 from mailreeve_policyd.audit import Signature
 from mailreeve_policyd.authres import MethodResult
 from mailreeve_policyd.evidence import gather_envelope_evidence
-from mailreeve_policyd.resolver import Resolver
+from mailreeve_policyd.resolver_budget import ResolverFor
 from mailreeve_policyd.rules.networks import NetworkSet
 from mailreeve_policyd.transaction import Evidence, Session, Transaction
 
@@ -80,7 +80,7 @@ class Examiner:
     relays: NetworkSet
     max_signatures: int
     keys: SigningKeys
-    resolver: Callable[[], Resolver]
+    resolver: ResolverFor
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     arc: ArcOptions | None = None
     received_spf: bool = False
@@ -125,7 +125,7 @@ class Examiner:
         session = transaction.session
         if not needs or self.is_own(session) or self._is_relay(session):
             return transaction.evidence
-        return gather_envelope_evidence(transaction, needs, self.resolver())
+        return gather_envelope_evidence(transaction, needs, self.resolver(transaction))
 
     def results_of(self, session: Session, evidence: Evidence) -> tuple[HeaderField, ...]:
         """The fields that say what was found: our Authentication-Results first."""
@@ -214,7 +214,7 @@ class OutsideMail:
 
     def conclude(self, transaction: Transaction, needs: AbstractSet[str]) -> Evidence:
         """SPF, DKIM, DMARC and, where it is asked for, ARC, within the time that a message may cost."""
-        resolver, now = self._examiner.resolver(), self._examiner.now()
+        resolver, now = self._examiner.resolver(transaction), self._examiner.now()
         if needs:
             known = gather_envelope_evidence(transaction, needs | ALWAYS_NEEDED, resolver)
             transaction = replace(transaction, evidence=known)
@@ -246,7 +246,8 @@ class UncheckedMail:
 
     def conclude(self, transaction: Transaction, needs: AbstractSet[str]) -> Evidence:
         """SPF as ever; DKIM, DMARC and ARC are temperror."""
-        known = gather_envelope_evidence(transaction, needs | ALWAYS_NEEDED, self._examiner.resolver())
+        resolver = self._examiner.resolver(transaction)
+        known = gather_envelope_evidence(transaction, needs | ALWAYS_NEEDED, resolver)
         undone = (MethodResult("dkim", "temperror", reason=self.undone), MethodResult("dmarc", "temperror"))
         return Evidence((*known.results, *undone), arc="temperror" if self._examiner.arc else "none")
 

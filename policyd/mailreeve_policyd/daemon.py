@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mailreeve_policyd.audit import open_audit_log
+from mailreeve_policyd.audit_bound import Overrun
 from mailreeve_policyd.blocks import Gather
 from mailreeve_policyd.config import Configuration
 from mailreeve_policyd.descriptors import allow_connections
@@ -32,7 +33,8 @@ from mailreeve_policyd.peer import Bounds, Complaints
 from mailreeve_policyd.policy import Policy
 from mailreeve_policyd.postfix import RequestBounds
 from mailreeve_policyd.resolver import Resolver
-from mailreeve_policyd.resolver_dns import BudgetResolver, open_resolver
+from mailreeve_policyd.resolver_budget import budgets
+from mailreeve_policyd.resolver_dns import open_resolver
 from mailreeve_policyd.rules import Ruleset
 from mailreeve_policyd.rules.followed import FollowedRules
 from mailreeve_policyd.rules.networks import NetworkSet
@@ -109,7 +111,7 @@ def serve_policyd(worker: WorkerContext, loaded: Loaded, sockets: Sequence[socke
         policy=noticing(configuration, policy, office, store, Door.POLICY),
         needs=rules.needs,
         decides=configuration.stages("policyd"),
-        gather=_gatherer(configuration, resolver),
+        gather=_gatherer(configuration, resolver, audit.overrun),
         audit=audit,
     )
     server = PolicyServer(
@@ -146,14 +148,16 @@ def bounds_of(settings: PolicydSettings) -> Bounds:
     )
 
 
-def _gatherer(configuration: Configuration, resolver: Resolver) -> Gather:
-    seconds = configuration.settings.dns.message_budget_seconds
+def _gatherer(
+    configuration: Configuration, resolver: Resolver, overran: Callable[[Overrun], object]
+) -> Gather:
+    resolver_for = budgets(resolver, configuration.settings.dns, overran)
     relays = NetworkSet(configuration.relay_networks)
 
     def gather(transaction: Transaction, needs: frozenset[str]) -> Evidence:
         client = transaction.session.client_address
         if client is not None and client in relays:  # whose mail it is, only the message says
             return transaction.evidence or Evidence()
-        return gather_envelope_evidence(transaction, needs, BudgetResolver(resolver, seconds))
+        return gather_envelope_evidence(transaction, needs, resolver_for(transaction))
 
     return gather

@@ -302,27 +302,53 @@ class _LimitedResolver(_Lookups):
         return self._resolver.lookup_within(self._seconds, name, rdtype, convert)
 
 
+class Questions:
+    """How many a message may ask; `spent` is called when it would ask another one, the first time."""
+
+    __slots__ = ("_left", "_spent")
+
+    def __init__(self, most: int, spent: Callable[[], None] = lambda: None) -> None:
+        self._left = most
+        self._spent: Callable[[], None] | None = spent
+
+    def take(self) -> None:
+        """One more. Raises ResolverError: there is none left."""
+        if self._left <= 0:
+            spent, self._spent = self._spent, None
+            if spent is not None:
+                spent()
+            raise ResolverError("the questions of this message are spent")
+        self._left -= 1
+
+
 class BudgetResolver:
-    """A Resolver for one message: all of its questions together take at most `seconds`.
+    """A Resolver for one message: all of its questions together take at most `seconds`, and are so many.
 
     A question that is asked when the budget is spent raises ResolverError, and none takes longer than
     what is left of it where `resolver` has `limited(seconds)`, as DnsResolver has.
     """
 
-    __slots__ = ("_clock", "_deadline", "_limited", "_resolver")
+    __slots__ = ("_clock", "_deadline", "_limited", "_questions", "_resolver")
 
-    def __init__(self, resolver: Resolver, seconds: float, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        resolver: Resolver,
+        seconds: float,
+        clock: Clock = time.monotonic,
+        questions: Questions | None = None,
+    ) -> None:
         # asked by name: isinstance() of a Protocol costs more than a cached answer
         self._limited: Callable[[float], Resolver] | None = getattr(resolver, "limited", None)
         self._resolver = resolver
         self._clock = clock
         self._deadline = clock() + seconds
+        self._questions = questions
 
     def limited(self, seconds: float) -> BudgetResolver:
         """A smaller budget within this one."""
         if self._deadline - self._clock() <= seconds:
             return self
-        return BudgetResolver(self._resolver, seconds, self._clock)
+        return BudgetResolver(self._resolver, seconds, self._clock, self._questions)
 
     def lookup_txt(self, name: str) -> Answer[bytes]:
         """See Resolver."""
@@ -348,6 +374,8 @@ class BudgetResolver:
         left = self._deadline - self._clock()
         if left <= 0:
             raise ResolverError("the time for the questions of this message is spent")
+        if self._questions is not None:
+            self._questions.take()
         return self._limited(left) if self._limited is not None else self._resolver
 
 

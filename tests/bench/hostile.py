@@ -38,6 +38,8 @@ from mailreeve_milter.protocol_words import (
     Rcpt,
 )
 from mailreeve_policyd.audit import AuditLog
+from mailreeve_policyd.smtp import Stage
+from mailreeve_policyd.transaction import Session, Transaction
 from tests.lab.work import work_folder
 from tests.milterd.arc_hops import ZONE_TEXT, Message, our_hop
 from tests.milterd.milterpackets import encode
@@ -324,7 +326,7 @@ def measure(folder: Path, case: Case, seconds: float) -> tuple[float, int]:
     """Seconds of CPU for one message, and how many questions it asks."""
     line, octets = open_line(folder, case), case.octets
     line.send(octets)
-    resolver = line.talk.surroundings.examiner.resolver()
+    resolver = line.talk.surroundings.examiner.resolver(Transaction(Stage.END_OF_MESSAGE, Session()))
     questions = len(getattr(resolver, "queries", ()))
     count, began = 0, time.process_time()
     while not count or time.process_time() - began < seconds:

@@ -94,7 +94,7 @@ def make_talk(
         NetworkSet(ip_network(text) for text in relays),
         8,
         SigningKeys([key]),
-        lambda: resolver,
+        lambda _transaction: resolver,
         lambda: NOW,
         arc,
         received_spf,

@@ -235,7 +235,7 @@ def test_a_step_that_has_to_wait_is_given_back(talk: Talk) -> None:
 def test_what_was_found_out_is_not_asked_again_in_a_thread(talk: Talk) -> None:
     """The decision had to wait: the evidence is there, and so is the time that it took."""
     resolver = ZoneResolver(ZONE)
-    examiner = replace(talk.surroundings.examiner, resolver=lambda: resolver)
+    examiner = replace(talk.surroundings.examiner, resolver=lambda _transaction: resolver)
     exchange = Exchange(replace(with_policy(talk, Waiting()), examiner=examiner))
     exchange.receive(b"".join(encode(event) for event in (*SESSION, *ENVELOPE, *MESSAGE, EndOfMessage(b""))))
     job = exchange.advance()

@@ -19,7 +19,9 @@ from mailreeve_milter.dkim.verify import MAX_SIGNATURES_READ, start_verification
 from mailreeve_milter.message_bounds import MessageBounds
 from mailreeve_policyd.audit_line import MAX_LINE_OCTETS
 from mailreeve_policyd.resolver import ZoneResolver
+from mailreeve_policyd.smtp import Stage
 from mailreeve_policyd.spf import MAX_LOOKUPS, MAX_NAMES
+from mailreeve_policyd.transaction import Session, Transaction
 from tests.bench.hostile import (
     FROM,
     PLAIN_BODY,
@@ -183,7 +185,7 @@ def test_names_of_fields_cannot_be_chosen_to_collide() -> None:
 
 def asked(line: Line) -> int:
     """How many questions its messages asked."""
-    resolver = line.talk.surroundings.examiner.resolver()
+    resolver = line.talk.surroundings.examiner.resolver(Transaction(Stage.END_OF_MESSAGE, Session()))
     assert isinstance(resolver, ZoneResolver)
     return resolver.count()
 

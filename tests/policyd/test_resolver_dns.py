@@ -19,6 +19,7 @@ from mailreeve_policyd.resolver import MxRecord, ZoneResolver
 from mailreeve_policyd.resolver_dns import (
     BudgetResolver,
     DnsResolver,
+    Questions,
     Server,
     open_resolver,
     parse_server,
@@ -283,6 +284,20 @@ def test_a_budget_counts_time_and_not_questions() -> None:
     with pytest.raises(ResolverError, match="spent"):
         budget.lookup_ptr(ip_address("192.0.2.1"))
     assert zone.count() == 2
+
+
+def test_a_budget_counts_questions_too_where_it_is_told_to() -> None:
+    """Of all methods of a message together, also those with less time; told once, nothing is asked."""
+    told: list[str] = []
+    zone = ZoneResolver("example.org. A 192.0.2.1")
+    budget = BudgetResolver(zone, 10, lambda: 0.0, Questions(3, lambda: told.append("spent")))
+    within = budget.limited(3)
+    for resolver in (budget, within, budget):
+        assert resolver.lookup_a("example.org").records
+    for _ in range(2):
+        with pytest.raises(ResolverError, match="the questions of this message are spent"):
+            within.lookup_a("example.org")
+    assert (zone.count(), told) == (3, ["spent"])
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ at end-of-message {
     forged: reject "5.7.26 Fails DMARC" if dmarc is fail and dmarc_policy is reject and spf is fail
 }
 """
-FORGED = 'at rcpt {\n    forged: reject "5.7.1 Forged" if spf is fail\n}\n'
+FORGED = 'at rcpt {\n    spoofed: reject "5.7.1 Forged" if spf is fail\n}\n'
 STRANGER = "198.51.100.66"
 MAILBOX = "bob@example.org"
 WAITING = 50
@@ -204,6 +204,31 @@ def test_the_policy_daemon_answers_what_is_known_while_fifty_wait(work: Path) ->
 
         assert not any(client.has_answer for client in waiting), "some no longer wait: nothing was shown"
         assert took < SOON_SECONDS
+
+
+def test_no_message_asks_more_questions_than_the_setting_says(work: Path, engine: Engine) -> None:
+    """A tree of names for SPF: temperror, which waits where a rule needs it, and a record of the bound."""
+    tree = 'evil.example. TXT "v=spf1 mx:1.evil.example mx:2.evil.example mx:3.evil.example -all"\n'
+    for branch in range(1, 4):
+        for leaf in range(9):
+            tree += f"{branch}.evil.example. MX 10 {leaf}.{branch}.evil.example.\n"
+    site = Site(
+        work,
+        rules=FORGED + REFUSING,
+        engine=engine,
+        settings={"dns": {"max_questions": 20}},
+        zone=tree,
+    )
+    with site.without_postfix(), MilterTalk(site.milter_address) as talk:
+        assert asked(site, "evil.example", STRANGER) == "DEFER_IF_PERMIT 4.4.3"
+        begin(talk, "evil.example", STRANGER)
+        assert talk.end_of_message()[0].data.startswith(b"451 4.4.3")
+        bounds = [record for record in site.records() if record["event"] == "bound"]
+        assert {(one["daemon"], one["bound"], one["maximum"], one["consequence"]) for one in bounds} == {
+            (daemon, "dns.max_questions", 20, "left-out") for daemon in ("policyd", "milter")
+        }
+        assert {one["client"]["address"] for one in bounds} == {STRANGER}
+        assert all(site.dns.count(f"{leaf}.3.evil.example") == 0 for leaf in range(9))
 
 
 def asked(site: Site, domain: str, client_address: str) -> str:

@@ -162,6 +162,19 @@ class Dns(Section, frozen=True):
             ),
         ),
     ] = 10.0
+    max_questions: Annotated[
+        int,
+        Meta(
+            ge=20,
+            le=10_000,
+            description=(
+                "How many questions one message may ask together, for SPF, DKIM, DMARC, ARC and names of "
+                "clients, remembered answers included (counted as `message_budget_seconds` is); then what is "
+                "not known is temperror. Honest mail asks 5 to 40; what the methods themselves allow without "
+                "ARC are 270."
+            ),
+        ),
+    ] = 300
     max_answer_records: Annotated[
         int,
         Meta(
