@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -130,18 +130,87 @@ def test_files_that_are_gone_leave_the_old_configuration_in_force(site: Site, na
     assert submit(site).queue_id
 
 
-def test_a_worker_that_dies_without_its_files_comes_back(site: Site) -> None:
-    """Whoever replaces it has what its parent read, and needs neither rules nor configuration nor keys."""
+def make_sparse(path: Path) -> None:
+    """A gigabyte of nothing."""
+    path.touch()
+    os.truncate(path, 1 << 30)
+
+
+STANDING_IN: dict[str, Callable[[Path], object]] = {
+    "a folder": os.mkdir,
+    "a pipe that nobody fills": os.mkfifo,
+    "a device without end": lambda path: path.symlink_to("/dev/zero"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a gigabyte": make_sparse,
+    "half of it": lambda path: path.write_text("at rcpt {\n    half: rej"),
+}
+
+
+@pytest.mark.parametrize("name", ["rules", "mailreeve.toml"])
+def test_what_stands_in_the_place_of_a_file_is_told_and_changes_nothing(site: Site, name: str) -> None:
+    """At SIGHUP, one after the other: nobody waits for it, reads it whole, or goes on without it."""
+    file = site.folder / name
+    kept = file.with_suffix(".kept")
+    file.rename(kept)
+    workers = {daemon: daemon.workers for daemon in (site.milter, site.policyd)}
+    try:
+        for make in STANDING_IN.values():
+            make(file)
+            for daemon in workers:
+                said = daemon.text().count(STAYS)
+                daemon.hup()
+                wait_until(partial(says_again, daemon, said), "it is said")
+            assert submit(site).queue_id
+            file.rmdir() if file.is_dir() else file.unlink()
+    finally:
+        kept.rename(file)
+    assert {daemon: daemon.workers for daemon in workers} == workers
+
+
+def test_signals_that_come_in_storms_leave_one_daemon_that_serves(site: Site) -> None:
+    """Hundreds to read anew and to reopen: as many generations as needed, mail between them, none left."""
+    for _ in range(100):
+        for daemon in (site.milter, site.policyd):
+            daemon.send(signal.SIGHUP)
+            daemon.send(signal.SIGUSR1)
+    assert submit(site).queue_id
+    for daemon in (site.milter, site.policyd):
+        daemon.reload()
+        wait_until(lambda: len(daemon.workers) == 1, "one generation is left")  # noqa: B023
+        assert "Traceback" not in daemon.text()
+    assert submit(site).queue_id
+
+
+def test_a_daemon_that_is_told_to_end_while_it_reloads_ends(
+    work: Path, our_keys: SigningKeys, engine: Engine
+) -> None:
+    """SIGTERM in the middle of it, and again: it ends with 0, and leaves no socket behind."""
+    site = Site(work, rules=COUNTING, keys=our_keys, engine=engine)
+    with site.without_postfix():
+        for daemon in (site.milter, site.policyd):
+            for _ in range(3):
+                daemon.send(signal.SIGHUP)
+            daemon.send(signal.SIGTERM)
+            daemon.send(signal.SIGTERM)
+            assert daemon.wait_ended() == 0
+            assert "Traceback" not in daemon.text()
+        assert not list(site.folder.glob("*.sock"))
+
+
+def test_workers_that_die_without_their_files_come_back(site: Site) -> None:
+    """Whoever replaces them has what their parent read, and needs neither rules, configuration nor keys."""
     hidden = site.folder / "hidden"
     hidden.mkdir()
     names = ("rules", "mailreeve.toml", "keys")
     for name in names:
         (site.folder / name).rename(hidden / name)
     try:
-        before = site.milter.workers
-        os.kill(before[0], signal.SIGKILL)
-        wait_until(lambda: site.milter.workers not in ([], before), "another worker")
-        wait_until(lambda: submit(site).end is not None, "it serves")
+        for daemon in (site.milter, site.policyd):
+            before = daemon.workers
+            os.kill(before[0], signal.SIGKILL)
+            wait_until(lambda: daemon.workers not in ([], before), "another worker")  # noqa: B023
+        wait_until(lambda: bool(submit(site).queue_id), "mail is taken")
+        assert is_signed(site)
     finally:
         for name in names:
             (hidden / name).rename(site.folder / name)
