@@ -43,6 +43,9 @@ def check_file(path: Path) -> None:
             check_record(record)
 
 
+BEGIN = b'{"time":"20'
+"""Of every line, those that were torn included."""
+
 TIMES = 20
 """How many lines of one shape are looked at: the schema takes a millisecond a line."""
 
@@ -52,7 +55,10 @@ def _records(path: Path) -> Iterator[Any]:
         try:
             yield json.loads(line)
         except ValueError:
-            continue
+            if not line.startswith(BEGIN[: len(line)]):
+                raise LabError(
+                    f"{path.name} holds what is no record and no begin of one: {line[:200]!r}"
+                ) from None
 
 
 def _shape(value: Any) -> str:

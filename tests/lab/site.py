@@ -150,6 +150,7 @@ class Site:
             yield
         finally:
             self.stop()
+        check_file(self.audit)
 
     def servers(self) -> Iterator[DnsServer | Process]:
         """All that it consists of."""

@@ -17,6 +17,7 @@ from mailreeve_policyd.limits_outage import LAST_RETRY_SECONDS
 from tests.lab.daemons import Daemon, Engine
 from tests.lab.policy import PolicyClient
 from tests.lab.process import wait_until
+from tests.lab.record_schema import check_file
 from tests.lab.redis import Cluster, Redis, Sentinels
 from tests.lab.site import Site, format_toml
 from tests.milterd.miltertalk import MilterTalk
@@ -84,6 +85,7 @@ def counting(folder: Path, **limits: object) -> Iterator[Counting]:
     site = Counting(folder, **limits)
     with site.daemon:
         yield site
+    check_file(site.audit)
 
 
 def in_redis(server: Redis, **limits: object) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The record and the log of a real policy daemon, in places that are no files: syslog, pipes that hang."""
+"""The record and the log of real daemons, in places that are no files: syslog, journal, pipes that hang."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.daemons import Engine
 from tests.lab.policy import PolicyClient
 from tests.lab.ports import accepts
 from tests.lab.process import wait_until
 from tests.lab.record_schema import check_record
-from tests.lab.site import format_toml
+from tests.lab.site import Site, format_toml
+from tests.milterd.miltertalk import MilterTalk
 from tests.policyd.log_services import unix_service
 
 RULES = """\
@@ -176,3 +178,58 @@ def ask_all(clients: list[PolicyClient], requests: int = 500) -> int:
     with ThreadPoolExecutor(len(clients)) as pool:
         list(pool.map(ask_often, clients))
     return requests * len(clients)
+
+
+JOURNAL = """\
+set -e
+mount -t tmpfs none /run
+mkdir -p /run/systemd/journal
+mount --bind "$0" /run/systemd/journal
+exec "$@"
+"""
+"""A file system of its own, in which the journal's socket is one of the test's."""
+
+
+@pytest.mark.parametrize("place", ["stdout", "syslog", "journal"])
+def test_both_daemons_record_in_every_place(work: Path, engine: Engine, place: str) -> None:
+    """One line a decision, as the schema has it, wherever it goes."""
+    folder = work / "places"
+    folder.mkdir(mode=0o755)
+    audit = {"to": place}
+    site = Site(
+        work,
+        rules=RULES + 'at end-of-message {\n    told: warn "a message"\n}\n',
+        engine=engine,
+        settings={"audit": audit, "syslog": {"address": f"unix:{folder}/log"}},
+    )
+    if place == "journal":
+        for daemon in (site.milter, site.policyd):
+            daemon.command = ["unshare", "--mount", "sh", "-c", JOURNAL, str(folder), *daemon.command]
+        if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+            pytest.skip("the system gives this user no mounts of its own (unshare)")
+    with unix_service(folder / ("socket" if place == "journal" else "log")) as service:
+        with site.without_postfix():
+            with PolicyClient(site.policy_address) as client:
+                assert ask(client) == "DUNNO"
+            with MilterTalk(site.milter_address) as talk:
+                talk.connect("mail.bank.example", "192.0.2.25")
+                talk.mail("<ann@bank.example>")
+                talk.rcpt("<bob@example.org>")
+                talk.header(b"From", b" ann@bank.example")
+                talk.end_of_headers()
+                assert talk.end_of_message()[-1].command == "c"
+        told = service.drain()
+    if place == "stdout":
+        written = (site.milter.text() + site.policyd.text()).splitlines()
+        lines = [line for line in written if line.startswith("{")]
+    elif place == "syslog":
+        lines = [datagram.decode().partition("]: ")[2] for datagram in told]
+    else:
+        lines = [field[8:] for one in told for field in one.decode().split("\n") if field[:8] == "MESSAGE="]
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        check_record(record)
+    assert sorted((record["daemon"], record["event"]) for record in records) == [
+        ("milter", "message"),
+        ("policyd", "decision"),
+    ]
