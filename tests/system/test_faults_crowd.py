@@ -128,6 +128,16 @@ def test_places_that_idle_connections_take_are_free_again_after_their_time(work:
         assert told.count(("milter.idle_timeout_seconds", "closed")) == 3
 
 
+def test_libmilter_disconnects_who_falls_silent_in_a_packet(work: Path) -> None:
+    """Of the bounds of time it has this one (`idle_timeout_seconds`): smfi_settimeout."""
+    with running(work, "libmilter", {"milter": {"idle_timeout_seconds": 1.0}}) as site:
+        with MilterTalk(site.milter_address) as talk:
+            begin(talk)
+            talk.socket.sendall(b"\0\0\1\0Bhalf of a bo")
+            assert is_closed(talk.socket)
+        assert serve_well(site)
+
+
 def bounds_told(site: Site, daemon: str) -> list[tuple[str, str]]:
     """What the record of a daemon says of its bounds: which, and what became of it."""
     return [
