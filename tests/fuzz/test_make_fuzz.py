@@ -23,7 +23,7 @@ def test_a_fuzzer_that_is_not_there_is_told_with_those_that_are() -> None:
 
 
 def test_it_searches_or_says_what_to_install() -> None:
-    """atheris is no dependency of the tests: some machines have no wheel of it."""
+    """Atheris is no dependency of the tests: some machines have no wheel of it."""
     ran = fuzz("received", "--seconds", "1")
     if importlib.util.find_spec("atheris") is None:
         assert (ran.returncode, ran.stderr.split(":")[0]) == (1, "atheris is not installed")
