@@ -61,6 +61,7 @@ local function read_counter(window)
   local newest = 0
   for i = 1, #stored, 2 do
     local bucket, units = math.min(stored[i], current), stored[i + 1]
+    if stored[i] > current then window.was_ahead = true end
     if bucket >= current - BUCKETS then
       if newest > 0 and window.buckets[newest - 1] == bucket then
         window.buckets[newest] = window.buckets[newest] + units
@@ -154,6 +155,11 @@ local function judge(charge)
   end
 end
 
+local function keep_buckets(window)
+  local life = math.ceil(window.period * 1000 * (BUCKETS + 1) / BUCKETS) + SLACK_MILLISECONDS
+  redis.call('SET', window.key, cmsgpack.pack(window.buckets), 'PX', whole(life))
+end
+
 local function write_counter(window)
   if window.added == 0 then return end
   local buckets = window.buckets
@@ -163,16 +169,19 @@ local function write_counter(window)
     buckets[#buckets + 1] = window.current
     buckets[#buckets + 1] = window.added
   end
-  local life = math.ceil(window.period * 1000 * (BUCKETS + 1) / BUCKETS) + SLACK_MILLISECONDS
-  redis.call('SET', window.key, cmsgpack.pack(buckets), 'PX', whole(life))
+  keep_buckets(window)
+end
+
+local function set_members_back(window)
+  for _, ahead in ipairs(redis.call('ZRANGEBYSCORE', window.key, '(' .. whole(now), '+inf')) do
+    redis.call('ZADD', window.key, whole(now), ahead)
+  end
 end
 
 local function write_members(window)
   if not next(window.seen) then return end
   redis.call('ZREMRANGEBYSCORE', window.key, '-inf', '(' .. whole(window.since))
-  for _, ahead in ipairs(redis.call('ZRANGEBYSCORE', window.key, '(' .. whole(now), '+inf')) do
-    redis.call('ZADD', window.key, whole(now), ahead)
-  end
+  set_members_back(window)
   for member in pairs(window.seen) do
     redis.call('ZADD', window.key, whole(now), member)
   end
@@ -259,6 +268,15 @@ if verb == 'charge' and not refused then
   end
   for key, pending in pairs(marks) do
     write_marks(key, pending)
+  end
+else
+  -- Nothing is added: what lies ahead of the clock is dated now all the same, or it would be so for ever.
+  for _, window in pairs(windows) do
+    if window.seen then
+      set_members_back(window)
+    elseif window.was_ahead then
+      keep_buckets(window)
+    end
   end
 end
 

@@ -55,7 +55,7 @@ class CountedWindow:
     `kept` are the key's buckets as they were stored, those that have left the window among them.
     """
 
-    __slots__ = ("_buckets", "_current", "_period", "added", "held")
+    __slots__ = ("_buckets", "_current", "_period", "added", "held", "was_ahead")
 
     def __init__(self, charge: Charge, now: int, kept: Buckets) -> None:
         self._period = period_seconds(charge.limit)
@@ -63,6 +63,8 @@ class CountedWindow:
         self._buckets = within_window(kept, self._current)
         self.held = units_in(self._buckets)
         self.added = 0
+        self.was_ahead = kept.newest > self._current
+        """Was some of it counted before the clock was set back?"""
 
     def weight(self, charge: Charge) -> int:
         """See Window."""
@@ -90,6 +92,11 @@ class CountedWindow:
     def buckets(self) -> Buckets:
         """What is to be kept: the window with what was added."""
         return with_units(self._buckets, self._current, self.added)
+
+    @property
+    def held_buckets(self) -> Buckets:
+        """What is to be kept if nothing is added."""
+        return self._buckets
 
 
 @dataclass(slots=True)

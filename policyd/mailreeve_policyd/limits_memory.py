@@ -41,7 +41,9 @@ class MemoryStore:
         with self._lock:
             now = microseconds(self._clock())
             judgement = self._judge(charges, now)
-            if not judgement.refused:
+            if judgement.refused:
+                _set_back(judgement)
+            else:
                 self._write(judgement, now)
             return judgement.usages
 
@@ -52,7 +54,9 @@ class MemoryStore:
     def usage(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         """What `charge` would answer: LimitStore.usage."""
         with self._lock:
-            return self._judge(charges, microseconds(self._clock())).usages
+            judgement = self._judge(charges, microseconds(self._clock()))
+            _set_back(judgement)
+            return judgement.usages
 
     def forget(self, keys: Sequence[bytes]) -> None:
         """Drop these counters. What was marked as counted stays so."""
@@ -114,6 +118,10 @@ class _Counter(CountedWindow):
         if self.added:
             self._kept[self._key] = (self.ends, self.buckets)
 
+    def set_back(self) -> None:
+        if self.was_ahead:
+            self._kept[self._key] = (self.ends, self.held_buckets)
+
 
 class _Members:
     """A key that counts distinct values (limits_judge.Window).
@@ -161,13 +169,23 @@ class _Members:
         members = self._kept.setdefault(self._key, self._members)
         for member in (*self._left, *self._seen):
             members.pop(member, None)
+        self.set_back()
+        members.update(dict.fromkeys(self._seen, self._ends))
+
+    def set_back(self) -> None:
+        members = self._members
         if members and next(reversed(members.values())) > self._ends:
             # one that ends later was seen before the clock was set back
             members.update((member, min(ends, self._ends)) for member, ends in members.items())
-        members.update(dict.fromkeys(self._seen, self._ends))
 
 
 _Judgement = Judgement[_Counter | _Members]
+
+
+def _set_back(judgement: _Judgement) -> None:
+    """Of a call that adds nothing: what lies ahead of the clock is dated now, or it would be so for ever."""
+    for window in judgement.windows.values():
+        window.set_back()
 
 
 def _member(charge: Charge) -> bytes:

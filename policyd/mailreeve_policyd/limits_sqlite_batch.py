@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from mailreeve_policyd.limits import BUCKETS_PER_PERIOD, SUBJECT_OCTETS, Charge, Unit, Usage
-from mailreeve_policyd.limits_judge import CountedWindow, judge
+from mailreeve_policyd.limits_judge import CountedWindow, Judgement, judge
 from mailreeve_policyd.limits_sqlite_rows import (
     MARK,
     NO_COUNTER,
@@ -70,16 +70,25 @@ class Batch:
     def charge_judged(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         """`charge` for any call, the usual one among them."""
         judgement = judge(charges, self.now, self._window_of, self._is_marked)
-        if not judgement.refused:
-            for window in judgement.windows.values():
-                window.write()
-            for key, mark in judgement.marks:
-                self._mark(key, mark).add(key)
+        if judgement.refused:
+            self._set_back(judgement)
+            return judgement.usages
+        for window in judgement.windows.values():
+            window.write()
+        for key, mark in judgement.marks:
+            self._mark(key, mark).add(key)
         return judgement.usages
 
     def usage(self, charges: Sequence[Charge]) -> tuple[Usage, ...]:
         """LimitStore.usage, seeing the calls before it."""
-        return judge(charges, self.now, self._window_of, self._is_marked).usages
+        judgement = judge(charges, self.now, self._window_of, self._is_marked)
+        self._set_back(judgement)
+        return judgement.usages
+
+    def _set_back(self, judgement: Judgement[_Counter | _Members]) -> None:
+        """Of a call that adds nothing: what lies ahead of the clock is dated now, or it would be for ever."""
+        for window in judgement.windows.values():
+            window.set_back()
 
     def write(self) -> None:
         """Write what the calls came to."""
@@ -219,6 +228,10 @@ class _Counter(CountedWindow):
         if self.added:
             self._batch.set_buckets(self._key, self.buckets, self.ends)
 
+    def set_back(self) -> None:
+        if self.was_ahead:
+            self._batch.set_buckets(self._key, self.held_buckets, self.ends)
+
 
 class _Members:
     """A key that counts distinct values, each by when it was last let through (limits_judge.Window).
@@ -266,13 +279,16 @@ class _Members:
         if not self._seen:
             return
         self._connection.execute("DELETE FROM member WHERE key = ? AND ends < ?", (self._key, self._now))
-        # seen after now: before the clock was set back
-        self._connection.execute(
-            "UPDATE member SET ends = ? WHERE key = ? AND ends > ?", (self._ends, self._key, self._ends)
-        )
+        self.set_back()
         self._connection.executemany(
             "INSERT OR REPLACE INTO member VALUES (?, ?, ?)",
             [(self._key, member, self._ends) for member in self._seen],
+        )
+
+    def set_back(self) -> None:
+        # seen after now: before the clock was set back
+        self._connection.execute(
+            "UPDATE member SET ends = ? WHERE key = ? AND ends > ?", (self._ends, self._key, self._ends)
         )
 
     def _is_held(self, member: bytes) -> bool:

@@ -25,6 +25,7 @@ SERVERS = (
     "libsasl2-modules-db",
     "libmail-dkim-perl",  # a DKIM verifier that shares no code with ours
     "opendkim",  # another one, and what its tables of keys mean
+    "libfaketime",  # a clock that can be stepped, for processes that are told to use it
 )
 SENDMAIL = ("sendmail-bin", "sendmail-cf")
 # their programs or libraries come from the machine, or are of use only to maintainer scripts

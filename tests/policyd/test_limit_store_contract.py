@@ -407,6 +407,23 @@ def test_a_clock_set_back_blocks_nobody_for_longer_than_a_period(
     assert refused.retry_after <= timedelta(seconds=61)
 
 
+@pytest.mark.parametrize("limit", [messages(1), distinct(1)])
+@pytest.mark.parametrize("verb", ["charge", "usage"])
+def test_who_asks_on_after_a_clock_was_set_back_waits_one_period_in_all(
+    store: LimitStore, clock: HandClock, limit: Limit, verb: str
+) -> None:
+    """Not one from each refusal: what was counted ahead of the clock is of the first that finds it."""
+    key = fresh_key("rule", limit)
+    asked = charge_of(limit, key, value="b")
+    one(store, charge_of(limit, key, value="a"))
+    clock.advance(timedelta(days=-3650))
+
+    for _ in range(4):
+        assert getattr(store, verb)([asked])[0].exceeded
+        clock.advance(20 * SECOND)
+    assert not one(store, asked).exceeded
+
+
 def test_threads_never_let_more_than_n_through(store: LimitStore) -> None:
     """Eight threads on one key: exactly N of their requests pass."""
     charge = charge_of(messages(50))
