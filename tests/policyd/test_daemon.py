@@ -23,6 +23,7 @@ from mailreeve_policyd.postfix import RequestBounds
 from mailreeve_policyd.rules.regex import PatternBounds
 from mailreeve_policyd.rules_time import RulesTime
 from mailreeve_policyd.settings import Deciding
+from mailreeve_policyd.worker import Wear
 
 pytestmark = pytest.mark.system
 
@@ -268,6 +269,14 @@ def test_no_number_of_workers_is_one_a_core_that_we_may_use(tmp_path: Path) -> N
         assert load_policyd(config).workers == 1
     finally:
         os.sched_setaffinity(0, ours)
+
+
+def test_what_wears_a_worker_out_is_the_settings_to_say(tmp_path: Path) -> None:
+    """Requests, and memory in MB (test_supervisor.py has what is done then)."""
+    config = write_files(tmp_path)
+    worn = "[policyd]\nrecycle_after_requests = 5\nmax_worker_memory_mb = 100"
+    config.write_text(config.read_text().replace("[policyd]", worn))
+    assert load_policyd(config).wear == Wear(5, 100 << 20)
 
 
 @pytest.fixture
