@@ -46,8 +46,10 @@ def test_the_demo_plays_five_scenes_as_told(engine: Engine) -> None:
 def test_an_interrupted_demo_ends_what_it_started(work: Path) -> None:
     """Ctrl-C in the middle ends all servers and removes the folder; the exit status says so."""
     told = work / "told.log"
+    # a shell lets what it starts in the background ignore Ctrl-C, and all that this starts
+    heeding = ["env", "--default-signal=INT", *COMMAND]
     with told.open("w") as output:
-        running = subprocess.Popen(COMMAND, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT)
+        running = subprocess.Popen(heeding, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT)
     try:
         wait_until(lambda: "\n2. " in told.read_text() or running.poll() is not None, "the second scene", 60)
         running.send_signal(signal.SIGINT)
